@@ -1,0 +1,5 @@
+//! A platform event arrives: verified, decrypted, taken in exactly once, then answered.
+
+pub mod cipher;
+pub mod message;
+pub mod signature;

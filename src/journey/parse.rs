@@ -1,0 +1,1 @@
+//! Reads sequences from YAML.

@@ -1,0 +1,153 @@
+//! A sequence: what an operator wrote, checked and ready to plan with.
+//!
+//! `parse` makes these from YAML; `plan` turns one into due instants. A sequence that exists as
+//! this type is valid: everything that can be refused has been refused by then.
+
+use std::time::Duration;
+
+use crate::journey::message::Say;
+use crate::journey::template::Condition;
+
+/// Platforms forget a follower's grant after two days at most: steps beyond that need `horizon:`.
+pub const HORIZON_DEFAULT: Duration = Duration::from_secs(48 * 3600);
+
+/// An ordered list of steps and the rules for going through them.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Unique among the sequences of a directory: `[a-z0-9_-]{1,64}`.
+    pub name: String,
+    /// For people; the name when none is given.
+    pub title: String,
+    /// Keys of the accounts it runs on; empty means all.
+    pub accounts: Vec<String>,
+    pub trigger: Trigger,
+    pub reenter: Reenter,
+    pub exit_on: Vec<ExitOn>,
+    pub quiet_hours: Option<QuietHours>,
+    /// Zone of `at:` and quiet hours; `None` means the account's.
+    pub timezone: Option<String>,
+    /// How far after the enrollment a step may be due.
+    pub horizon: Duration,
+    /// Least time between two messages to one follower.
+    pub min_gap: Duration,
+    /// Steps of many followers that fall on one instant are spread over this span.
+    pub spread: Duration,
+    /// In the order in which they are sent; never empty.
+    pub steps: Vec<Step>,
+}
+
+/// One message of a sequence.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Stable across edits: `[a-z0-9_-]{1,64}`, unique in its sequence.
+    pub id: String,
+    pub due: Due,
+    /// Decided when the step is about to be sent; false skips it.
+    pub when: Option<Condition>,
+    pub say: Say,
+    pub late: Late,
+    pub closed: Closed,
+    pub on_unknown: OnUnknown,
+    /// How long after its due instant a held step is still worth sending.
+    pub expire_after: Duration,
+}
+
+/// When a step is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// So long after the enrollment.
+    After(Duration),
+    /// At a time of day, `day` days after the day of the enrollment (0 is the same day).
+    At { day: u16, time: jiff::civil::Time },
+}
+
+/// Which event enrolls a follower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A new follow; with `scene`, only one that came through such a QR code.
+    Follow { scene: Option<Pattern> },
+    /// A scan by somebody who already follows.
+    Scan { scene: Option<Pattern> },
+    /// A text message; with `text`, only one that matches.
+    Message { text: Option<Pattern> },
+    /// A click on a menu item.
+    Click { key: Option<Pattern> },
+    /// Only by hand or through the API.
+    Api,
+}
+
+/// Text to compare with: `*` stands for any run of characters; case and outer spaces are ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(pub String);
+
+/// Whether a follower who has been in the sequence may enter again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reenter {
+    Never,
+    /// Also while still inside: the earlier passage is ended first.
+    Always,
+    /// So long after the last entry.
+    After(Duration),
+}
+
+/// What ends a passage early. An unfollow always does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitOn {
+    Message(Option<Pattern>),
+    Click(Option<Pattern>),
+    Scan(Option<Pattern>),
+}
+
+/// Hours in which nothing is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuietHours {
+    /// First quiet minute of the day.
+    pub from: jiff::civil::Time,
+    /// First minute that is not quiet; earlier than `from` when the span crosses midnight.
+    pub to: jiff::civil::Time,
+    pub then: Quiet,
+}
+
+/// What happens to a step that falls into quiet hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// Sent when they end.
+    Shift,
+    /// Left out.
+    Skip,
+}
+
+/// What happens to a step that comes much too late, as after downtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// From this lateness on.
+    pub after: Duration,
+    pub then: LateThen,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateThen {
+    /// Sent all the same.
+    Send,
+    /// Left out.
+    Skip,
+    /// Sent, and the rest of the plan moves by as much.
+    Shift,
+}
+
+/// What happens to a due step when the platform grants no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Waits for the follower's next event, until it expires.
+    Hold,
+    Skip,
+}
+
+/// What happens after a send whose answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Sent once more: an unsent message is the greater loss.
+    Resend,
+    /// Left alone.
+    Skip,
+}

@@ -1,0 +1,13 @@
+//! dripwheel: a follow becomes a conversation, on time and inside the platform's rules.
+//!
+//! The stages are folders, and their alphabetical order is the way of the data; `ARCHITECTURE.md`
+//! walks one follow through them.
+
+pub mod clock;
+pub mod config;
+pub mod inbound;
+pub mod journey;
+pub mod sandbox;
+pub mod sender;
+pub mod store;
+pub mod yaml;
