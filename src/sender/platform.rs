@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+pub use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
 
@@ -28,55 +29,6 @@ pub trait Platform: Send + Sync + fmt::Debug {
     /// Brings one message to one follower by a customer message. Ends within the adapter's own
     /// deadline (8 s by default) whatever the network does, and never panics.
     fn send<'a>(&'a self, parcel: &'a Parcel) -> Call<'a, Answer>;
-}
-
-/// What the platform said to one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub class: AnswerClass,
-    /// The platform's own code, where it gave one.
-    pub code: Option<i64>,
-    /// For people: the platform's words and request id, or what went wrong. Never a secret, a
-    /// token or a URL with one.
-    pub detail: String,
-}
-
-/// The classes of answers, each with its own reaction in `sender::react`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerClass {
-    /// Taken by the platform.
-    Accepted,
-    /// Definitely not taken; worth another attempt soon (busy, connect failure before the body).
-    RetrySoon,
-    /// The access token was refused even after one refresh. Definite.
-    TokenStale,
-    /// The minute's calls are used up: wait for the next minute.
-    NextMinute,
-    /// The day's calls are used up: wait for the platform's next day.
-    NextDay,
-    /// Refused for good: this message will never reach this follower.
-    Dropped,
-    /// The follower does not follow (any more).
-    Unsubscribed,
-    /// The follower, or the account's owner, blocks messages until further notice.
-    Muted,
-    /// The platform grants no message now; the follower has to act first.
-    GrantClosed,
-    /// Nothing of this account will pass until a person acts.
-    NeedsAttention,
-    /// The answer was lost or unreadable: the message may or may not have been taken.
-    Unknown,
-}
-
-impl Answer {
-    /// An answer without a code of the platform's.
-    pub fn without_code(class: AnswerClass, detail: impl Into<String>) -> Self {
-        Self {
-            class,
-            code: None,
-            detail: detail.into(),
-        }
-    }
 }
 
 /// How long one attempt may take, from the first byte to the answer, in real time.
