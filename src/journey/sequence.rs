@@ -80,6 +80,29 @@ pub enum Trigger {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(pub String);
 
+impl Pattern {
+    /// Whether the whole of `text` fits.
+    pub fn matches(&self, text: &str) -> bool {
+        let text = text.trim().to_lowercase();
+        let pattern = self.0.trim().to_lowercase();
+        let mut parts = pattern.split('*');
+        let Some(mut rest) = parts.next().and_then(|head| text.strip_prefix(head)) else {
+            return false;
+        };
+        let Some(tail) = pattern.contains('*').then(|| parts.next_back().unwrap_or("")) else {
+            return rest.is_empty();
+        };
+        // The earliest place for each inner part leaves the most room for those behind it.
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(tail)
+    }
+}
+
 /// Whether a follower who has been in the sequence may enter again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reenter {

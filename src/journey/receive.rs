@@ -1,0 +1,178 @@
+//! What an event does to a follower's journey: ends passages, releases held steps, enrolls.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::journey::account::Account;
+use crate::journey::catalog::{Catalog, Version};
+use crate::journey::enrollment::Enrollment;
+use crate::journey::event::{Arrival, Event};
+use crate::journey::follower::Follower;
+use crate::journey::ids::EnrollmentId;
+use crate::journey::outcome::OutcomeEntry;
+use crate::journey::plan;
+use crate::journey::sequence::{ExitOn, Pattern, Reenter, Trigger};
+
+/// A follower with every passage of theirs, loaded and changed together.
+#[derive(Clone, Debug)]
+pub struct Passages {
+    pub follower: Follower,
+    /// In the order of their numbers. Finished ones too: they decide about re-entry.
+    pub enrollments: Vec<Enrollment>,
+}
+
+/// What changed besides the passages themselves.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub entries: Vec<OutcomeEntry>,
+    /// How many passages began.
+    pub enrolled: usize,
+}
+
+impl Passages {
+    /// Applies an event. Nothing changes when a later event has already been seen.
+    pub fn receive(
+        &mut self,
+        arrival: &Arrival,
+        account: &Account,
+        catalog: &Catalog,
+        now: Timestamp,
+    ) -> Effects {
+        let mut effects = Effects::default();
+        let followed_before = self.follower.following;
+        if !self.follower.observe(arrival) {
+            return effects;
+        }
+        if arrival.event == Event::Unfollowed {
+            self.cancel_all(now, "unfollowed", &mut effects);
+            return effects;
+        }
+        self.exit(&arrival.event, catalog, now, &mut effects);
+        if !matches!(arrival.event, Event::Other { .. }) {
+            self.release(now);
+        }
+        let again = followed_before && matches!(arrival.event, Event::Followed { .. });
+        for version in catalog.live() {
+            let wanted = version.runs_on(account) && triggers(version, &arrival.event);
+            // A second follow without an unfollow is the platform's repetition, not a person's act.
+            if wanted && !again {
+                let at = arrival.created_at.min(now);
+                self.enroll(version, account, catalog, at, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// Begins a passage through `version`, as its `reenter` rule allows. False when it does not.
+    pub fn enroll(
+        &mut self,
+        version: &Arc<Version>,
+        account: &Account,
+        catalog: &Catalog,
+        at: Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
+        let sequence = &version.sequence;
+        let earlier = |enrollment: &Enrollment| {
+            let known = catalog.version(enrollment.version);
+            known.is_some_and(|known| known.sequence.name == sequence.name)
+        };
+        let last_at = self
+            .enrollments
+            .iter()
+            .filter(|one| earlier(one))
+            .map(|one| one.enrolled_at)
+            .max();
+        let allowed = match (last_at, sequence.reenter) {
+            (None, _) | (Some(_), Reenter::Always) => true,
+            (Some(_), Reenter::Never) => false,
+            (Some(last_at), Reenter::After(pause)) => last_at.plus(pause) <= at,
+        };
+        let number = match self.enrollments.last() {
+            None => Some(0),
+            Some(last) => last.id.number().checked_add(1),
+        };
+        let (true, Some(number)) = (allowed, number) else {
+            return false;
+        };
+        for enrollment in self.enrollments.iter_mut().filter(|one| earlier(one)) {
+            let entry = enrollment.cancel(at, "entered again");
+            effects.entries.extend(entry);
+        }
+        let id = EnrollmentId::new(self.follower.id, number);
+        let plan = plan::plan(sequence, at, version.zone(account), seed(id));
+        let enrollment = Enrollment::new(id, version.id, at, plan);
+        self.enrollments.push(enrollment);
+        effects.enrolled += 1;
+        true
+    }
+
+    /// Ends every unfinished passage.
+    pub fn cancel_all(&mut self, now: Timestamp, why: &str, effects: &mut Effects) {
+        for enrollment in &mut self.enrollments {
+            effects.entries.extend(enrollment.cancel(now, why));
+        }
+    }
+
+    /// Ends the unfinished passages whose sequence says so.
+    fn exit(&mut self, event: &Event, catalog: &Catalog, now: Timestamp, effects: &mut Effects) {
+        for enrollment in &mut self.enrollments {
+            let version = catalog.version(enrollment.version);
+            let exits = version.is_some_and(|version| {
+                let mut rules = version.sequence.exit_on.iter();
+                rules.any(|rule| ends(rule, event))
+            });
+            if exits {
+                let why = format!("exit_on: {}", event.word());
+                effects.entries.extend(enrollment.cancel(now, &why));
+            }
+        }
+    }
+
+    /// Lets held steps go: the follower acted, so a grant may have opened.
+    fn release(&mut self, now: Timestamp) {
+        for enrollment in &mut self.enrollments {
+            enrollment.release(now);
+        }
+    }
+}
+
+/// A number that differs between enrollments and stays the same for one, for spreading.
+fn seed(id: EnrollmentId) -> u64 {
+    // splitmix64: neighbouring ids must not land on neighbouring instants.
+    let mut z = id.0.unsigned_abs().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn triggers(version: &Version, event: &Event) -> bool {
+    match (&version.sequence.trigger, event) {
+        (Trigger::Follow { scene: wanted }, Event::Followed { scene }) => {
+            matches(wanted.as_ref(), scene.as_deref().unwrap_or(""))
+        }
+        (Trigger::Scan { scene: wanted }, Event::Scanned { scene }) => {
+            matches(wanted.as_ref(), scene)
+        }
+        (Trigger::Message { text: wanted }, Event::MessageReceived { text, .. }) => {
+            matches(wanted.as_ref(), text)
+        }
+        (Trigger::Click { key: wanted }, Event::Clicked { key }) => matches(wanted.as_ref(), key),
+        _ => false,
+    }
+}
+
+fn ends(rule: &ExitOn, event: &Event) -> bool {
+    match (rule, event) {
+        (ExitOn::Message(wanted), Event::MessageReceived { text, .. }) => {
+            matches(wanted.as_ref(), text)
+        }
+        (ExitOn::Click(wanted), Event::Clicked { key }) => matches(wanted.as_ref(), key),
+        (ExitOn::Scan(wanted), Event::Scanned { scene }) => matches(wanted.as_ref(), scene),
+        _ => false,
+    }
+}
+
+fn matches(wanted: Option<&Pattern>, text: &str) -> bool {
+    wanted.is_none_or(|pattern| pattern.matches(text))
+}
