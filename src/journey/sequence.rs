@@ -89,7 +89,10 @@ impl Pattern {
         let Some(mut rest) = parts.next().and_then(|head| text.strip_prefix(head)) else {
             return false;
         };
-        let Some(tail) = pattern.contains('*').then(|| parts.next_back().unwrap_or("")) else {
+        let Some(tail) = pattern
+            .contains('*')
+            .then(|| parts.next_back().unwrap_or(""))
+        else {
             return rest.is_empty();
         };
         // The earliest place for each inner part leaves the most room for those behind it.

@@ -1,1 +1,232 @@
-//! Rows.
+//! The store: every row, and the one writer that changes them.
+//!
+//! Reads go through a small pool; every write goes through `writer`, which commits what many
+//! callers want in one transaction and answers them only then. The SQL of a table stands in the
+//! file named after it. Deliberately absent: decisions, which `journey` and `policy` make.
+
+pub mod accounts;
+pub mod assets;
+pub mod audit;
+mod batch;
+pub mod deliveries;
+pub mod enrollments;
+mod entity;
+mod followers;
+mod grants;
+mod load;
+mod migrations;
+pub mod outcomes;
+pub mod receipts;
+mod save;
+mod sqlite;
+mod statement;
+pub mod timers;
+pub mod versions;
+pub mod work;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::journey::catalog::Catalog;
+use crate::journey::ids::AccountId;
+use crate::policy::account::Account;
+
+pub use writer::Writer;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// `sqlite://path`; the file is made when it is not there.
+    pub url: String,
+    /// What is due within this span is armed as a delivery at once, without passing the wheel.
+    pub lead: Duration,
+}
+
+/// What the writer decides with besides the rows: published versions and configured accounts.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    catalog: RwLock<Arc<Catalog>>,
+    accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
+}
+
+impl Knowledge {
+    /// The versions as of now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        read(&self.catalog)
+    }
+
+    /// The accounts as of now.
+    pub fn accounts(&self) -> Arc<HashMap<AccountId, Arc<Account>>> {
+        read(&self.accounts)
+    }
+
+    /// One account.
+    pub fn account(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.accounts().get(&id).cloned()
+    }
+
+    /// One account by the operator's name for it.
+    pub fn account_named(&self, key: &str) -> Option<Arc<Account>> {
+        let accounts = self.accounts();
+        accounts.values().find(|a| a.journey.key == key).cloned()
+    }
+
+    fn set_catalog(&self, catalog: Catalog) {
+        write(&self.catalog, Arc::new(catalog));
+    }
+
+    fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
+        write(&self.accounts, Arc::new(accounts));
+    }
+}
+
+// A panic while one of these locks is held leaves a whole value behind, never half of one.
+fn read<T: Clone>(lock: &RwLock<T>) -> T {
+    match lock.read() {
+        Ok(value) => value.clone(),
+        Err(poisoned) => poisoned.into_inner().clone(),
+    }
+}
+
+fn write<T>(lock: &RwLock<T>, value: T) {
+    match lock.write() {
+        Ok(mut slot) => *slot = value,
+        Err(poisoned) => *poisoned.into_inner() = value,
+    }
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    read: DatabaseConnection,
+    writer: Writer,
+    knowledge: Arc<Knowledge>,
+    /// Number of this start of the store; intents of earlier starts are unknown sends.
+    epoch: i64,
+    path: PathBuf,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Held for as long as the store is open, so that no second process writes.
+    _lock: Option<std::fs::File>,
+}
+
+impl Store {
+    /// Opens the store for writing, applies migrations and starts the writer. What the writer arms
+    /// is told through the second value.
+    pub async fn open(
+        settings: &StoreSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
+        let path = sqlite::path_of(&settings.url)?;
+        let lock = sqlite::lock(&path)?;
+        let write = sqlite::connect_writer(&path).await?;
+        migrations::apply(&write).await?;
+        let epoch = sqlite::next_epoch(&write, clock.now()).await?;
+        let read = sqlite::connect_readers(&path).await?;
+        let knowledge = Arc::new(Knowledge::default());
+        let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
+        let (writer, task) = writer::start(writer::Start {
+            connection: write,
+            knowledge: Arc::clone(&knowledge),
+            clock,
+            lead: settings.lead,
+            epoch,
+            armed_tx,
+        })
+        .await?;
+        let store = Self {
+            read,
+            writer,
+            knowledge,
+            epoch,
+            path,
+            task: std::sync::Mutex::new(Some(task)),
+            _lock: Some(lock),
+        };
+        Ok((Arc::new(store), armed_rx))
+    }
+
+    /// The connections for reading. Nothing can be written through them.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// The only way to write.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub fn knowledge(&self) -> &Arc<Knowledge> {
+        &self.knowledge
+    }
+
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Bytes of the database and its write-ahead log on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        size(&self.path) + size(&sqlite::wal_of(&self.path))
+    }
+
+    /// Finishes what the writer has taken in and closes the database.
+    pub async fn close(&self) {
+        self.writer.stop().await;
+        let task = match self.task.lock() {
+            Ok(mut task) => task.take(),
+            Err(_) => None,
+        };
+        if let Some(task) = task {
+            task.await.ok();
+        }
+        self.read.clone().close().await.ok();
+    }
+}
+
+/// Opens an existing store for reading only, also while another process writes it.
+pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
+    let path = sqlite::path_of(url)?;
+    if !path.exists() {
+        return Err(Error::Missing(path.display().to_string()));
+    }
+    sqlite::connect_readers(&path).await
+}
+
+/// Why a store cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("database url `{0}`: write sqlite://path/to/file.db")]
+    Url(String),
+    #[error("no database at {0}: start `dripwheel serve` or `dripwheel demo` once to make it")]
+    Missing(String),
+    #[error("{0} is in use by another dripwheel: stop it first, or use another database")]
+    InUse(String),
+    #[error("SQLite {0} can corrupt a database in WAL mode: build with 3.51.3 or later")]
+    SqliteTooOld(String),
+    #[error("{what}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("database")]
+    Database(#[from] sea_orm::DbErr),
+    #[error("row of `{table}` cannot be read: {what}")]
+    Row { table: &'static str, what: String },
+    /// The writer has stopped; nothing of this request was written.
+    #[error("the store is shutting down")]
+    Stopped,
+    /// The intake is full; nothing of this request was written.
+    #[error("the store is busy: try again")]
+    Busy,
+    #[error("unknown {0}")]
+    Unknown(String),
+}

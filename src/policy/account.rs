@@ -1,0 +1,18 @@
+//! An account with the rules that hold for it.
+
+use std::sync::Arc;
+
+use crate::journey;
+use crate::policy::limiter::Rate;
+use crate::policy::profile::Profile;
+
+/// An Official Account or channel, as far as sending needs it.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// What journeys need of it.
+    pub journey: journey::account::Account,
+    pub profile: Arc<Profile>,
+    pub rate: Rate,
+    /// Most attempts that may be under way at once.
+    pub in_flight_max: usize,
+}

@@ -1,0 +1,140 @@
+//! May it be sent now? `judge` holds a due step against the follower, the sequence's own rules and
+//! the grants, and says what to do. Pure: no I/O, no clock.
+
+pub mod account;
+pub mod grant;
+pub mod limiter;
+pub mod profile;
+pub mod settle;
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::journey::catalog::Version;
+use crate::journey::enrollment::{Enrollment, State};
+use crate::journey::follower::Follower;
+use crate::journey::outcome::Outcome;
+use crate::journey::plan;
+use crate::journey::sequence::{Closed, LateThen, Quiet, QuietHours, Step};
+use crate::journey::template::Facts;
+use crate::policy::account::Account;
+use crate::policy::grant::{Grants, Kind};
+
+/// What policy says of a due step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it; the message spends this grant, if the platform knows grants.
+    Send(Option<Kind>),
+    /// Not before this instant, and why.
+    Wait(Timestamp, &'static str),
+    /// Not before the follower acts, at most until the step's deadline.
+    Hold(Timestamp, &'static str),
+    /// Not at all; the step ends so, and why.
+    Drop(Outcome, String),
+    /// The follower left: the whole passage ends.
+    Cancel,
+}
+
+/// What a verdict is about.
+#[derive(Debug)]
+pub struct Case<'a> {
+    pub account: &'a Account,
+    pub follower: &'a Follower,
+    pub grants: &'a Grants,
+    pub enrollment: &'a Enrollment,
+    pub version: &'a Version,
+    pub step: &'a Step,
+}
+
+/// Judges one due step at `now`.
+///
+/// The order matters: what ends a step for good comes before what makes it wait, so that nothing
+/// waits for a message that will never be sent.
+pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
+    let (step, enrollment) = (case.step, case.enrollment);
+    if !case.follower.following {
+        return Verdict::Cancel;
+    }
+    let deadline = enrollment.due_at().plus(step.expire_after);
+    if now >= deadline {
+        return Verdict::Drop(Outcome::Expired, waited(enrollment));
+    }
+    let late = now.since(enrollment.due_at());
+    // Only the first attempt can be late by our fault; a held or repeated step is late on purpose.
+    let fresh = enrollment.entry == 0;
+    if fresh && late >= step.late.after && step.late.then == LateThen::Skip {
+        return Verdict::Drop(Outcome::Skipped, format!("late by {}", words(late)));
+    }
+    if let Some(drop) = unwanted(case, now) {
+        return drop;
+    }
+    let gap_ends_at = case
+        .follower
+        .last_sent_at
+        .plus(case.version.sequence.min_gap);
+    if case.follower.last_sent_at.0 > 0 && gap_ends_at > now {
+        return Verdict::Wait(gap_ends_at, "min_gap");
+    }
+    if let Some(quiet) = quiet(case, now) {
+        return quiet;
+    }
+    if case.follower.muted {
+        return closed(step, deadline, "the follower blocks messages");
+    }
+    if case.account.profile.grants.is_empty() {
+        return Verdict::Send(None);
+    }
+    match case.grants.usable(now) {
+        Some(kind) => Verdict::Send(Some(kind)),
+        None => closed(step, deadline, "no grant is open"),
+    }
+}
+
+/// Whether a step that is sent at `now` moves the rest of its plan.
+pub fn shifts(step: &Step, enrollment: &Enrollment, now: Timestamp) -> bool {
+    let late = now.since(enrollment.due_at());
+    enrollment.entry == 0 && step.late.then == LateThen::Shift && late >= step.late.after
+}
+
+fn closed(step: &Step, deadline: Timestamp, why: &'static str) -> Verdict {
+    match step.closed {
+        Closed::Hold => Verdict::Hold(deadline, why),
+        Closed::Skip => Verdict::Drop(Outcome::Skipped, format!("closed: skip, {why}")),
+    }
+}
+
+fn unwanted(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
+    let condition = case.step.when.as_ref()?;
+    match condition.holds(&facts(case, now)) {
+        Ok(true) => None,
+        Ok(false) => Some(Verdict::Drop(Outcome::Skipped, "when: is false".into())),
+        Err(error) => Some(Verdict::Drop(Outcome::Failed, format!("when: {error}"))),
+    }
+}
+
+fn quiet(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
+    let sequence = &case.version.sequence;
+    let QuietHours { then, .. } = sequence.quiet_hours.as_ref()?;
+    let zone = case.version.zone(&case.account.journey);
+    let ends_at = plan::quiet_until(sequence, zone, now)?;
+    Some(match then {
+        Quiet::Shift => Verdict::Wait(ends_at, "quiet hours"),
+        Quiet::Skip => Verdict::Drop(Outcome::Skipped, "quiet hours".into()),
+    })
+}
+
+fn waited(enrollment: &Enrollment) -> String {
+    match enrollment.state {
+        State::Held => "held until its deadline: no grant was opened".into(),
+        State::Active | State::Completed | State::Cancelled => "due too long ago".into(),
+    }
+}
+
+fn words(span: Duration) -> String {
+    format!("{} s", span.as_secs())
+}
+
+/// What templates and conditions may know of a case.
+pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
+    Facts::default()
+}

@@ -1,0 +1,204 @@
+//! What an answer does: how it ends or prolongs a step, and what it says about follower, grants
+//! and account. The counterpart of `judge`, after the call instead of before it.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::journey::answer::{Answer, AnswerClass};
+use crate::journey::enrollment::{Enrollment, Entry};
+use crate::journey::outcome::{Outcome, OutcomeEntry};
+use crate::journey::receive::{Effects, Passages};
+use crate::journey::sequence::{Closed, OnUnknown, Step};
+use crate::policy::grant::Grants;
+
+/// Calls for one step before it is given up.
+pub const ATTEMPTS_MAX: u16 = 8;
+
+/// Wait before the second call; it doubles from call to call.
+const BACKOFF_FIRST: Duration = Duration::from_secs(2);
+
+/// Longest wait between two calls.
+const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// What an answer means for the whole account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountNews {
+    /// Nothing.
+    None,
+    /// The minute's calls are used up.
+    MinuteUsedUp,
+    /// The day's calls are used up.
+    DayUsedUp,
+    /// A person has to act before anything passes.
+    NeedsAttention,
+}
+
+/// What settling one delivery amounts to.
+#[derive(Debug)]
+pub struct Settled {
+    pub entries: Vec<OutcomeEntry>,
+    pub news: AccountNews,
+    /// The delivery stays due and counts as never tried: the account, not the step, is the matter.
+    pub returned: bool,
+}
+
+/// Which step an answer is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Place of the enrollment among the follower's passages.
+    pub index: usize,
+    pub step: &'a Step,
+    pub min_gap: Duration,
+}
+
+/// Applies an answer to a step whose intent is committed.
+pub fn settle(
+    passages: &mut Passages,
+    grants: &mut Grants,
+    case: Case<'_>,
+    answer: &Answer,
+    now: Timestamp,
+) -> Settled {
+    let Case {
+        index,
+        step,
+        min_gap,
+    } = case;
+    let enrollment = &mut passages.enrollments[index];
+    let entry = |outcome| Entry {
+        outcome,
+        at: now,
+        code: answer.code,
+        detail: answer.detail.clone(),
+    };
+    let taken = matches!(answer.class, AnswerClass::Accepted | AnswerClass::Unknown);
+    if !taken {
+        grants.refund(now);
+    }
+    let account_news = match answer.class {
+        AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
+        AnswerClass::NextDay => AccountNews::DayUsedUp,
+        AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
+        _ => AccountNews::None,
+    };
+    if account_news != AccountNews::None && !enrollment.is_finished() {
+        enrollment.in_flight = false;
+        enrollment.attempt = enrollment.attempt.saturating_sub(1);
+        return Settled {
+            entries: Vec::new(),
+            news: account_news,
+            returned: true,
+        };
+    }
+    let next = now.plus(min_gap);
+    let written = match answer.class {
+        AnswerClass::Accepted => enrollment.end_step(entry(Outcome::Sent), next),
+        AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
+        AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
+        AnswerClass::Muted => {
+            passages.follower.muted = true;
+            closed(enrollment, step, entry(Outcome::Held), now)
+        }
+        AnswerClass::GrantClosed => {
+            grants.close(now);
+            closed(enrollment, step, entry(Outcome::Held), now)
+        }
+        AnswerClass::Unsubscribed => {
+            passages.follower.following = false;
+            enrollment.end_step(entry(Outcome::Refused), now)
+        }
+        AnswerClass::RetrySoon
+        | AnswerClass::TokenStale
+        | AnswerClass::NextMinute
+        | AnswerClass::NextDay
+        | AnswerClass::NeedsAttention => retry(enrollment, entry(Outcome::Retried), now),
+    };
+    let mut effects = Effects::default();
+    effects.entries.push(written);
+    if answer.class == AnswerClass::Unsubscribed {
+        passages.cancel_all(now, "the platform says: not following", &mut effects);
+    }
+    Settled {
+        entries: effects.entries,
+        news: AccountNews::None,
+        returned: false,
+    }
+}
+
+fn unknown(
+    enrollment: &mut Enrollment,
+    step: &Step,
+    entry: Entry,
+    now: Timestamp,
+    next: Timestamp,
+) -> OutcomeEntry {
+    let again = step.on_unknown == OnUnknown::Resend && !enrollment.resent;
+    if again && !enrollment.is_finished() {
+        enrollment.resent = true;
+        enrollment.go_on(entry, now.plus(BACKOFF_FIRST))
+    } else {
+        enrollment.end_step(entry, next)
+    }
+}
+
+fn closed(enrollment: &mut Enrollment, step: &Step, entry: Entry, now: Timestamp) -> OutcomeEntry {
+    let deadline = enrollment.due_at().plus(step.expire_after);
+    match step.closed {
+        Closed::Hold if !enrollment.is_finished() => enrollment.hold(entry, deadline),
+        Closed::Hold | Closed::Skip => {
+            let skipped = Entry {
+                outcome: Outcome::Refused,
+                ..entry
+            };
+            enrollment.end_step(skipped, now)
+        }
+    }
+}
+
+fn retry(enrollment: &mut Enrollment, entry: Entry, now: Timestamp) -> OutcomeEntry {
+    if enrollment.attempt >= ATTEMPTS_MAX || enrollment.is_finished() {
+        let failed = Entry {
+            outcome: Outcome::Failed,
+            ..entry
+        };
+        return enrollment.end_step(failed, now);
+    }
+    let at = now.plus(backoff(enrollment));
+    enrollment.go_on(entry, at)
+}
+
+/// 2, 4, 8 … s, at most 30 min, each within ±20 %; the same for one attempt whenever it is asked.
+fn backoff(enrollment: &Enrollment) -> Duration {
+    let doublings = u32::from(enrollment.attempt.clamp(1, 16) - 1);
+    let plain = (BACKOFF_FIRST * 2u32.pow(doublings)).min(BACKOFF_MAX);
+    let mixed = enrollment
+        .id
+        .0
+        .unsigned_abs()
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(u64::from(enrollment.attempt).wrapping_mul(0xbf58_476d_1ce4_e5b9));
+    let percent = 80 + u32::try_from((mixed >> 33) % 41).unwrap_or(0);
+    plain * percent / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journey::ids::{EnrollmentId, FollowerId, VersionId};
+
+    #[test]
+    fn backoff_grows_and_differs_between_followers() {
+        let mut waits = Vec::new();
+        for follower in 1..=50 {
+            let id = EnrollmentId::new(FollowerId(follower), 0);
+            let mut one = Enrollment::new(id, VersionId(1), Timestamp(0), vec![Timestamp(0)]);
+            one.attempt = 3;
+            let wait = backoff(&one);
+            assert!(wait >= BACKOFF_FIRST * 4 * 80 / 100 && wait <= BACKOFF_FIRST * 4 * 120 / 100);
+            waits.push(wait);
+        }
+        waits.sort();
+        waits.dedup();
+        assert!(waits.len() > 10, "followers do not retry in step");
+    }
+}

@@ -1,0 +1,169 @@
+//! Table `enrollments`.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
+
+use crate::clock::Timestamp;
+use crate::journey::enrollment::{Enrollment, State};
+use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
+use crate::store::Error;
+use crate::store::statement::{flag, instant, int, over, small, text};
+
+/// The columns of an enrollment under the name `e`, in the order that `enrollment` reads.
+pub const COLUMNS: &str = "e.id, e.version_id, e.enrolled_at, e.plan, e.step, e.wake_at,
+    e.generation, e.state, e.attempt, e.entry, e.resent";
+
+/// The delivery of an enrollment under the name `d`, if it is being sent.
+pub const SENDING: &str = "LEFT JOIN deliveries AS d ON d.shard = 0
+    AND d.account_id = e.account_id AND d.due_at = e.wake_at AND d.enrollment_id = e.id
+    AND d.state = 1";
+
+/// An enrollment from a row of `COLUMNS` followed by `d.state`.
+pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
+    let bad = |what: &str| Error::Row {
+        table: "enrollments",
+        what: what.to_owned(),
+    };
+    let enrolled_at = instant(row, 2)?;
+    let sending: Option<i64> = row.try_get_by_index(11)?;
+    Ok(Enrollment {
+        id: EnrollmentId(int(row, 0)?),
+        version: VersionId(int(row, 1)?),
+        enrolled_at,
+        plan: read_plan(&text(row, 3)?, enrolled_at).ok_or_else(|| bad("plan"))?,
+        step: small(row, 4, "enrollments")?,
+        wake_at: instant(row, 5)?,
+        generation: small(row, 6, "enrollments")?,
+        state: State::from_number(int(row, 7)?).ok_or_else(|| bad("state"))?,
+        attempt: small(row, 8, "enrollments")?,
+        entry: small(row, 9, "enrollments")?,
+        resent: flag(row, 10)?,
+        in_flight: sending.is_some(),
+    })
+}
+
+/// A plan as it is stored: milliseconds after the enrollment, `0,600000,82800000`.
+fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
+    let offsets: Vec<_> = plan
+        .iter()
+        .map(|due_at| (due_at.0 - enrolled_at.0).to_string())
+        .collect();
+    offsets.join(",")
+}
+
+fn read_plan(stored: &str, enrolled_at: Timestamp) -> Option<Vec<Timestamp>> {
+    stored
+        .split(',')
+        .map(|offset| {
+            let offset: i64 = offset.parse().ok()?;
+            Some(Timestamp(enrolled_at.0.checked_add(offset)?))
+        })
+        .collect()
+}
+
+/// All enrollments of these followers, in the order of their numbers.
+pub(super) async fn of(
+    tx: &DatabaseTransaction,
+    followers: &[FollowerId],
+) -> Result<Vec<Enrollment>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS}, d.state
+         FROM json_each(?1) AS j
+         CROSS JOIN enrollments AS e ON e.id BETWEEN j.value ->> 0 AND j.value ->> 1
+         {SENDING}"
+    );
+    let ranges: Vec<_> = followers
+        .iter()
+        .map(|follower| EnrollmentId::range(*follower))
+        .collect();
+    let rows = tx.query_all_raw(over(&sql, &ranges)?).await?;
+    rows.iter().map(enrollment).collect()
+}
+
+pub(super) async fn insert(
+    tx: &DatabaseTransaction,
+    new: &[(AccountId, &Enrollment)],
+) -> Result<(), Error> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = new
+        .iter()
+        .map(|(account, one)| {
+            (
+                one.id,
+                *account,
+                one.version,
+                one.enrolled_at,
+                write_plan(&one.plan, one.enrolled_at),
+                one.step,
+                one.wake_at,
+                (
+                    one.generation,
+                    one.state.number(),
+                    one.attempt,
+                    one.entry,
+                    u8::from(one.resent),
+                ),
+            )
+        })
+        .collect();
+    tx.execute_raw(over(
+        "INSERT INTO enrollments (id, account_id, version_id, enrolled_at, plan, step, wake_at,
+             generation, state, attempt, entry, resent)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+             value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]',
+             value ->> '$[7][3]', value ->> '$[7][4]'
+         FROM json_each(?1)",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Enrollment]) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = changed
+        .iter()
+        .map(|one| {
+            (
+                one.id,
+                one.step,
+                one.wake_at,
+                one.generation,
+                one.state.number(),
+                one.attempt,
+                one.entry,
+                u8::from(one.resent),
+            )
+        })
+        .collect();
+    tx.execute_raw(over(
+        "UPDATE enrollments SET step = j.value ->> 1, wake_at = j.value ->> 2,
+             generation = j.value ->> 3, state = j.value ->> 4, attempt = j.value ->> 5,
+             entry = j.value ->> 6, resent = j.value ->> 7
+         FROM json_each(?1) AS j WHERE enrollments.id = j.value ->> 0",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}
+
+/// Writes the plans that `late: shift` moved.
+pub(super) async fn replan(tx: &DatabaseTransaction, moved: &[&Enrollment]) -> Result<(), Error> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = moved
+        .iter()
+        .map(|one| (one.id, write_plan(&one.plan, one.enrolled_at)))
+        .collect();
+    tx.execute_raw(over(
+        "UPDATE enrollments SET plan = j.value ->> 1
+         FROM json_each(?1) AS j WHERE enrollments.id = j.value ->> 0",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Table `followers`.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
+
+use crate::clock::Timestamp;
+use crate::journey::follower::Follower;
+use crate::journey::ids::{AccountId, FollowerId};
+use crate::store::Error;
+use crate::store::statement::{flag, instant, int, over, statement, text, text_or_none};
+
+const COLUMNS: &str = "f.id, f.account_id, f.openid, f.following, f.muted, f.followed_at,
+    f.last_event_at, f.last_sent_at, f.language, f.scene, f.tags";
+
+/// A follower from a row that begins with `COLUMNS`.
+fn follower(row: &QueryResult) -> Result<Follower, Error> {
+    let tags = text_or_none(row, 10)?;
+    Ok(Follower {
+        id: FollowerId(int(row, 0)?),
+        account: AccountId(int(row, 1)?),
+        openid: text(row, 2)?,
+        following: flag(row, 3)?,
+        muted: flag(row, 4)?,
+        followed_at: instant(row, 5)?,
+        last_event_at: instant(row, 6)?,
+        last_sent_at: instant(row, 7)?,
+        language: text_or_none(row, 8)?,
+        scene: text_or_none(row, 9)?,
+        tags: tags
+            .and_then(|tags| serde_json::from_str(&tags).ok())
+            .unwrap_or_default(),
+    })
+}
+
+/// The followers known under these names.
+pub(super) async fn by_openid(
+    tx: &DatabaseTransaction,
+    names: &[(AccountId, &str)],
+) -> Result<Vec<Follower>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM json_each(?1) AS j CROSS JOIN followers AS f
+         ON f.account_id = j.value ->> 0 AND f.openid = j.value ->> 1"
+    );
+    let rows = tx.query_all_raw(over(&sql, names)?).await?;
+    rows.iter().map(follower).collect()
+}
+
+/// The followers with these ids.
+pub(super) async fn by_id(
+    tx: &DatabaseTransaction,
+    ids: &[FollowerId],
+) -> Result<Vec<Follower>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM json_each(?1) AS j CROSS JOIN followers AS f ON f.id = j.value"
+    );
+    let rows = tx.query_all_raw(over(&sql, ids)?).await?;
+    rows.iter().map(follower).collect()
+}
+
+/// The highest id in use; new ones are counted up from there.
+pub(super) async fn highest_id(connection: &impl ConnectionTrait) -> Result<i64, Error> {
+    let row = connection
+        .query_one_raw(statement("SELECT coalesce(max(id), 0) FROM followers", []))
+        .await?;
+    row.map_or(Ok(0), |row| int(&row, 0))
+}
+
+type Row<'a> = (
+    FollowerId,
+    AccountId,
+    &'a str,
+    u8,
+    u8,
+    Timestamp,
+    Timestamp,
+    Timestamp,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<String>,
+);
+
+fn row(follower: &Follower) -> Row<'_> {
+    let tags = (!follower.tags.is_empty())
+        .then(|| serde_json::to_string(&follower.tags).unwrap_or_default());
+    (
+        follower.id,
+        follower.account,
+        &follower.openid,
+        u8::from(follower.following),
+        u8::from(follower.muted),
+        follower.followed_at,
+        follower.last_event_at,
+        follower.last_sent_at,
+        follower.language.as_deref(),
+        follower.scene.as_deref(),
+        tags,
+    )
+}
+
+pub(super) async fn insert(tx: &DatabaseTransaction, new: &[&Follower]) -> Result<(), Error> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = new.iter().map(|follower| row(follower)).collect();
+    tx.execute_raw(over(
+        "INSERT INTO followers (id, account_id, openid, following, muted, followed_at,
+             last_event_at, last_sent_at, language, scene, tags)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+         FROM json_each(?1)",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Follower]) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = changed.iter().map(|follower| row(follower)).collect();
+    tx.execute_raw(over(
+        "UPDATE followers SET following = j.value ->> 3, muted = j.value ->> 4,
+             followed_at = j.value ->> 5, last_event_at = j.value ->> 6,
+             last_sent_at = j.value ->> 7, language = j.value ->> 8, scene = j.value ->> 9,
+             tags = j.value ->> 10
+         FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The followers that a commit is about, loaded with everything of theirs in four statements.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::DatabaseTransaction;
+
+use crate::journey::enrollment::Enrollment;
+use crate::journey::event::Arrival;
+use crate::journey::follower::Follower;
+use crate::journey::ids::{AccountId, FollowerId};
+use crate::journey::receive::Passages;
+use crate::policy::grant::Grants;
+use crate::store::work::Work;
+use crate::store::{Error, enrollments, followers, grants};
+
+/// One follower as loaded and as changed.
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) passages: Passages,
+    pub(super) grants: Grants,
+    /// What the rows say; `None` for somebody new.
+    pub(super) before: Option<Before>,
+}
+
+/// A follower as the rows have it.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) follower: Follower,
+    pub(super) enrollments: Vec<Enrollment>,
+    pub(super) grants: Grants,
+}
+
+/// The followers of a commit.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    pub(super) by_id: HashMap<FollowerId, Person>,
+    ids: HashMap<(AccountId, String), FollowerId>,
+}
+
+impl People {
+    /// Loads everybody whom `works` are about.
+    pub(super) async fn load(tx: &DatabaseTransaction, works: &[Work]) -> Result<Self, Error> {
+        let (names, ids) = concerned(works);
+        let mut found = Vec::new();
+        if !names.is_empty() {
+            let names: Vec<_> = names.into_iter().collect();
+            found.extend(followers::by_openid(tx, &names).await?);
+        }
+        if !ids.is_empty() {
+            let ids: Vec<_> = ids.into_iter().collect();
+            found.extend(followers::by_id(tx, &ids).await?);
+        }
+        let mut people = Self::default();
+        for follower in found {
+            people
+                .ids
+                .insert((follower.account, follower.openid.clone()), follower.id);
+            let id = follower.id;
+            let person = Person {
+                before: None,
+                grants: Grants::default(),
+                passages: Passages {
+                    follower,
+                    enrollments: Vec::new(),
+                },
+            };
+            people.by_id.insert(id, person);
+        }
+        people.load_passages(tx).await?;
+        Ok(people)
+    }
+
+    async fn load_passages(&mut self, tx: &DatabaseTransaction) -> Result<(), Error> {
+        if self.by_id.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = self.by_id.keys().copied().collect();
+        for enrollment in enrollments::of(tx, &ids).await? {
+            if let Some(person) = self.by_id.get_mut(&enrollment.id.follower()) {
+                person.passages.enrollments.push(enrollment);
+            }
+        }
+        for (follower, grant) in grants::of(tx, &ids).await? {
+            if let Some(person) = self.by_id.get_mut(&follower) {
+                person.grants.0.push(grant);
+            }
+        }
+        for person in self.by_id.values_mut() {
+            person.passages.enrollments.sort_by_key(|one| one.id);
+            person.before = Some(Before {
+                follower: person.passages.follower.clone(),
+                enrollments: person.passages.enrollments.clone(),
+                grants: person.grants.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The id of a follower known by name.
+    pub(super) fn id_of(&self, account: AccountId, openid: &str) -> Option<FollowerId> {
+        self.ids.get(&(account, openid.to_owned())).copied()
+    }
+
+    /// Makes somebody known whose first event this is.
+    pub(super) fn add(&mut self, id: FollowerId, account: AccountId, arrival: &Arrival) {
+        let person = Person {
+            passages: Passages {
+                follower: Follower::new(id, account, arrival),
+                enrollments: Vec::new(),
+            },
+            grants: Grants::default(),
+            before: None,
+        };
+        self.by_id.insert(id, person);
+        self.ids.insert((account, arrival.openid.clone()), id);
+    }
+}
+
+type Names<'a> = HashSet<(AccountId, &'a str)>;
+
+fn concerned(works: &[Work]) -> (Names<'_>, HashSet<FollowerId>) {
+    let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+    for work in works {
+        match work {
+            Work::Receive {
+                account, arrival, ..
+            } => {
+                if !arrival.openid.is_empty() {
+                    names.insert((*account, arrival.openid.as_str()));
+                }
+            }
+            Work::Act {
+                account, openid, ..
+            } => {
+                names.insert((*account, openid.as_str()));
+            }
+            Work::Settle { key, .. } => {
+                ids.insert(key.enrollment.follower());
+            }
+            Work::Intend { keys, .. } => {
+                ids.extend(keys.iter().map(|key| key.enrollment.follower()));
+            }
+            Work::Promote { .. } => {}
+        }
+    }
+    (names, ids)
+}

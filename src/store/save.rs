@@ -1,0 +1,178 @@
+//! Writes what a commit changed, by comparing everybody before and after.
+//!
+//! Which row wakes an enrollment follows from the enrollment itself, so nothing here decides: it
+//! keeps invariant 1 by construction, since rows are derived and never edited on their own.
+
+use sea_orm::DatabaseTransaction;
+
+use crate::clock::Timestamp;
+use crate::journey::enrollment::Enrollment;
+use crate::journey::follower::Follower;
+use crate::journey::ids::{AccountId, FollowerId};
+use crate::policy::grant::Grant;
+use crate::store::load::{People, Person};
+use crate::store::timers::TimerKey;
+use crate::store::work::{Armed, DeliveryKey};
+use crate::store::{Error, deliveries, enrollments, followers, grants, timers};
+
+/// When the commit is, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    /// What is due before this instant becomes a delivery at once.
+    pub(super) lead_until: Timestamp,
+    pub(super) epoch: i64,
+}
+
+/// The rows to touch, collected over everybody.
+#[derive(Debug, Default)]
+struct Changes<'a> {
+    new_followers: Vec<&'a Follower>,
+    followers: Vec<&'a Follower>,
+    grants: Vec<(FollowerId, Grant)>,
+    new_enrollments: Vec<(AccountId, &'a Enrollment)>,
+    enrollments: Vec<&'a Enrollment>,
+    replanned: Vec<&'a Enrollment>,
+    disarmed: Vec<DeliveryKey>,
+    answered: Vec<DeliveryKey>,
+    intended: Vec<DeliveryKey>,
+    given_back: Vec<DeliveryKey>,
+    new_timers: Vec<DeliveryKey>,
+    new_deliveries: Vec<DeliveryKey>,
+}
+
+/// Which row wakes an enrollment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    /// A timer, or a delivery that is merely due.
+    Waiting(DeliveryKey),
+    /// A delivery whose intent is committed.
+    Sending(DeliveryKey),
+}
+
+fn place(account: AccountId, enrollment: &Enrollment) -> Place {
+    let key = DeliveryKey {
+        account,
+        due_at: enrollment.wake_at,
+        enrollment: enrollment.id,
+        generation: enrollment.generation,
+    };
+    match (enrollment.in_flight, enrollment.is_finished()) {
+        (true, _) => Place::Sending(key),
+        (false, false) => Place::Waiting(key),
+        (false, true) => Place::Nowhere,
+    }
+}
+
+impl<'a> Changes<'a> {
+    fn add(&mut self, person: &'a Person, moment: Moment) {
+        let follower = &person.passages.follower;
+        match &person.before {
+            None => self.new_followers.push(follower),
+            Some(before) if before.follower != *follower => self.followers.push(follower),
+            Some(_) => {}
+        }
+        let granted = person.before.as_ref().map_or(&[][..], |b| &b.grants.0[..]);
+        for grant in &person.grants.0 {
+            if !granted.contains(grant) {
+                self.grants.push((follower.id, *grant));
+            }
+        }
+        let known = person.before.as_ref().map_or(&[][..], |b| &b.enrollments);
+        for (index, enrollment) in person.passages.enrollments.iter().enumerate() {
+            self.add_enrollment(follower.account, known.get(index), enrollment, moment);
+        }
+    }
+
+    fn add_enrollment(
+        &mut self,
+        account: AccountId,
+        before: Option<&Enrollment>,
+        after: &'a Enrollment,
+        moment: Moment,
+    ) {
+        match before {
+            None => self.new_enrollments.push((account, after)),
+            Some(before) if before == after => return,
+            Some(before) => {
+                let only_flight = Enrollment {
+                    in_flight: before.in_flight,
+                    ..after.clone()
+                };
+                if *before != only_flight {
+                    self.enrollments.push(after);
+                }
+                if before.plan != after.plan {
+                    self.replanned.push(after);
+                }
+            }
+        }
+        let was = before.map_or(Place::Nowhere, |before| place(account, before));
+        match (was, place(account, after)) {
+            (Place::Nowhere, Place::Waiting(key)) => self.arm(key, moment),
+            (Place::Waiting(old), Place::Waiting(new)) if old == new => {}
+            (Place::Waiting(old), Place::Waiting(new)) => {
+                self.disarmed.push(old);
+                self.arm(new, moment);
+            }
+            (Place::Waiting(old), Place::Nowhere) => self.disarmed.push(old),
+            (Place::Waiting(_), Place::Sending(key)) => self.intended.push(key),
+            (Place::Sending(old), Place::Waiting(new)) if old == new => self.given_back.push(new),
+            (Place::Sending(old), Place::Waiting(new)) => {
+                self.answered.push(old);
+                self.arm(new, moment);
+            }
+            (Place::Sending(old), Place::Nowhere) => self.answered.push(old),
+            (Place::Nowhere, Place::Nowhere | Place::Sending(_))
+            | (Place::Sending(_), Place::Sending(_)) => {}
+        }
+    }
+
+    fn arm(&mut self, key: DeliveryKey, moment: Moment) {
+        if key.due_at <= moment.lead_until {
+            self.new_deliveries.push(key);
+        } else {
+            self.new_timers.push(key);
+        }
+    }
+}
+
+/// Writes the changes of everybody; says what was armed.
+pub(super) async fn save(
+    tx: &DatabaseTransaction,
+    people: &People,
+    moment: Moment,
+) -> Result<Armed, Error> {
+    let mut changes = Changes::default();
+    for person in people.by_id.values() {
+        changes.add(person, moment);
+    }
+    // In the order of their keys: B-trees take sorted rows several times as fast.
+    changes.new_followers.sort_by_key(|follower| follower.id);
+    changes.new_enrollments.sort_by_key(|(_, one)| one.id);
+    changes
+        .new_timers
+        .sort_by_key(|key| (key.due_at, key.enrollment));
+    followers::insert(tx, &changes.new_followers).await?;
+    followers::update(tx, &changes.followers).await?;
+    grants::put(tx, &changes.grants).await?;
+    enrollments::insert(tx, &changes.new_enrollments).await?;
+    enrollments::update(tx, &changes.enrollments).await?;
+    enrollments::replan(tx, &changes.replanned).await?;
+    timers::delete(tx, &changes.disarmed).await?;
+    deliveries::delete(tx, &changes.disarmed, false).await?;
+    deliveries::delete(tx, &changes.answered, true).await?;
+    deliveries::intend(tx, &changes.intended, moment.epoch, moment.now).await?;
+    deliveries::give_back(tx, &changes.given_back).await?;
+    timers::insert(tx, &changes.new_timers).await?;
+    deliveries::insert(tx, &changes.new_deliveries).await?;
+    let timers = changes.new_timers.iter().map(|key| TimerKey {
+        due_at: key.due_at,
+        enrollment: key.enrollment,
+    });
+    Ok(Armed {
+        timers: timers.collect(),
+        due: changes.new_deliveries,
+    })
+}

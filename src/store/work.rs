@@ -1,0 +1,164 @@
+//! What can be asked of the writer, and what it answers.
+
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+use crate::clock::Timestamp;
+use crate::journey::answer::Answer;
+use crate::journey::catalog::Version;
+use crate::journey::event::Arrival;
+use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::journey::template::Facts;
+use crate::policy::settle::AccountNews;
+use crate::store::Error;
+use crate::store::timers::TimerKey;
+
+/// Names one delivery: the row's key, and the generation that its enrollment must still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct DeliveryKey {
+    pub account: AccountId,
+    pub due_at: Timestamp,
+    pub enrollment: EnrollmentId,
+    pub generation: u32,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// False when it had been taken in before: then nothing changed.
+    pub fresh: bool,
+    /// How many passages it began.
+    pub enrolled: usize,
+}
+
+/// What became of a delivery that was about to be sent.
+#[derive(Clone, Debug)]
+pub enum Intended {
+    /// The intent is committed: send it now and settle its answer, whatever happens.
+    Send(Box<Send>),
+    /// Not now or not at all; the rows say why.
+    NotSent,
+}
+
+/// What is needed to send a step.
+#[derive(Clone, Debug)]
+pub struct Send {
+    pub key: DeliveryKey,
+    pub openid: String,
+    pub version: Arc<Version>,
+    /// Index of the step in its version.
+    pub step: u16,
+    /// Counts the calls for this step, from 1.
+    pub attempt: u16,
+    pub facts: Facts,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub news: AccountNews,
+    /// The delivery is due again, unchanged.
+    pub returned: bool,
+}
+
+/// A person's doing, by API, console or command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Begin a passage through the live version of a sequence.
+    Enroll { sequence: String },
+    /// End every unfinished passage, or those through one sequence.
+    Cancel { sequence: Option<String> },
+}
+
+/// What became of a person's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acted {
+    Enrolled(EnrollmentId),
+    /// The sequence's `reenter` rule does not allow it.
+    NotAllowed,
+    /// How many passages were ended.
+    Cancelled(usize),
+    NoSuchFollower,
+    NoSuchSequence,
+    /// The person does not follow.
+    NotFollowing,
+}
+
+/// What a commit armed, for the wheel and the sender to know without reading it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Armed {
+    pub timers: Vec<TimerKey>,
+    pub due: Vec<DeliveryKey>,
+}
+
+impl Armed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.timers.is_empty() && self.due.is_empty()
+    }
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A request to the writer.
+#[derive(Debug)]
+pub(super) enum Work {
+    Receive {
+        account: AccountId,
+        arrival: Box<Arrival>,
+        reply: Reply<Taken>,
+    },
+    Act {
+        account: AccountId,
+        openid: String,
+        act: Act,
+        reply: Reply<Acted>,
+    },
+    Settle {
+        key: DeliveryKey,
+        answer: Box<Answer>,
+        reply: Reply<Settled>,
+    },
+    Intend {
+        keys: Vec<DeliveryKey>,
+        reply: Reply<Vec<Intended>>,
+    },
+    Promote {
+        keys: Vec<TimerKey>,
+        reply: Reply<usize>,
+    },
+}
+
+impl Work {
+    /// Order within a commit, lowest first. Events come before intents, so that nothing is sent
+    /// after an unfollow that was taken in with it; answers before intents, so that steps keep
+    /// their order.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Receive { .. } | Self::Act { .. } => 0,
+            Self::Settle { .. } => 1,
+            Self::Intend { .. } => 2,
+            Self::Promote { .. } => 3,
+        }
+    }
+
+    /// How many rows it touches, roughly: what a commit is bounded by.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Receive { .. } | Self::Act { .. } | Self::Settle { .. } => 1,
+            Self::Intend { keys, .. } => keys.len(),
+            Self::Promote { keys, .. } => keys.len() / 4,
+        }
+    }
+
+    /// Tells the caller that nothing was written.
+    pub(super) fn fail(self, error: Error) {
+        match self {
+            Self::Receive { reply, .. } => drop(reply.send(Err(error))),
+            Self::Act { reply, .. } => drop(reply.send(Err(error))),
+            Self::Settle { reply, .. } => drop(reply.send(Err(error))),
+            Self::Intend { reply, .. } => drop(reply.send(Err(error))),
+            Self::Promote { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
