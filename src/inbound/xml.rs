@@ -1,0 +1,306 @@
+//! Reads the fields of a callback, bounded in every direction.
+//!
+//! What comes in here is chosen by strangers: size, depth, number of elements and attributes are
+//! capped before they cost anything, a document type or an entity that is not one of XML's own
+//! five is refused, and so are comments and processing instructions, which the platform never
+//! sends. A name that we act on may occur once: two readers must never see two followers.
+//!
+//! Deliberately absent: what the fields mean (`inbound::message`), namespaces, attributes' values.
+
+use std::fmt;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+use thiserror::Error;
+
+/// Longest body read, in bytes, encrypted or not.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting, the outermost element included. The platform's own reach 5.
+pub const DEPTH_MAX: usize = 8;
+/// Most elements (or JSON values) in one body.
+pub const ELEMENTS_MAX: usize = 200;
+/// Most attributes of one element. The platform sends none.
+const ATTRIBUTES_MAX: usize = 16;
+
+/// Top-level names that something is decided on; each may occur once.
+const DECISIVE: [&str; 14] = [
+    "AppId",
+    "Content",
+    "CreateTime",
+    "Encrypt",
+    "Event",
+    "EventKey",
+    "FromUserName",
+    "InfoType",
+    "MsgID",
+    "MsgId",
+    "MsgType",
+    "OpenID",
+    "ToUserName",
+    "bizmsgmenuid",
+];
+
+/// How a body is written. Own accounts choose; third-party platforms get XML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Xml,
+    Json,
+}
+
+impl Format {
+    /// The format of `body`, by its first character.
+    pub fn of(body: &[u8]) -> Result<Self, ReadError> {
+        match body.trim_ascii_start().first() {
+            Some(b'<') => Ok(Self::Xml),
+            Some(b'{') => Ok(Self::Json),
+            _ => Err(ReadError::Malformed("neither XML nor JSON")),
+        }
+    }
+}
+
+/// Why a body is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// Longer than `BODY_BYTES_MAX`.
+    #[error("the body is longer than 64 KiB")]
+    Oversized,
+    /// Not what the platform writes; says what is wrong, never what it contains.
+    #[error("the body is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// The fields of one callback in their order: those at the top, and those inside others.
+#[derive(Default)]
+pub struct Fields {
+    top: Vec<(String, String)>,
+    inner: Vec<(String, String)>,
+    /// Elements met so far, with or without text of their own.
+    elements: usize,
+}
+
+impl fmt::Debug for Fields {
+    /// Shows the names only: texts are what followers wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.top.iter().map(|(name, _)| name);
+        f.debug_set().entries(names).finish()
+    }
+}
+
+impl Fields {
+    /// Reads `body`, which must be UTF-8.
+    pub fn read(body: &[u8], format: Format) -> Result<Self, ReadError> {
+        if body.len() > BODY_BYTES_MAX {
+            return Err(ReadError::Oversized);
+        }
+        let body = std::str::from_utf8(body).map_err(|_| ReadError::Malformed("not UTF-8"))?;
+        match format {
+            Format::Xml => read_xml(body),
+            Format::Json => super::json::read(body),
+        }
+    }
+
+    /// The text of a top-level field. The first one, where a name that decides nothing repeats.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        find(&self.top, name)
+    }
+
+    /// The text of the first field of this name at any depth, the top first.
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.get(name).or_else(|| find(&self.inner, name))
+    }
+
+    /// Counts one more element at `depth`, where the outermost one is at 1.
+    pub(super) fn enter(&mut self, depth: usize) -> Result<(), ReadError> {
+        self.elements += 1;
+        if depth > DEPTH_MAX {
+            return Err(ReadError::Malformed("nested too deeply"));
+        }
+        if self.elements > ELEMENTS_MAX {
+            return Err(ReadError::Malformed("too many elements"));
+        }
+        Ok(())
+    }
+
+    /// Takes in a field whose element is at `depth`.
+    pub(super) fn add(
+        &mut self,
+        depth: usize,
+        name: String,
+        text: String,
+    ) -> Result<(), ReadError> {
+        if text.contains('\0') {
+            return Err(ReadError::Malformed("NUL character"));
+        }
+        if depth > 2 {
+            self.inner.push((name, text));
+        } else if DECISIVE.contains(&name.as_str()) && self.get(&name).is_some() {
+            return Err(ReadError::Malformed("a field occurs twice"));
+        } else {
+            self.top.push((name, text));
+        }
+        Ok(())
+    }
+}
+
+fn find<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let found = fields.iter().find(|(field, _)| field == name);
+    found.map(|(_, text)| text.as_str())
+}
+
+/// An element that is not closed yet.
+struct Element {
+    name: String,
+    text: String,
+    /// Where the last CDATA section ended. White space around CDATA is layout, not text.
+    cdata_end: Option<usize>,
+    has_children: bool,
+}
+
+impl Element {
+    fn push_cdata(&mut self, text: &str) {
+        if self.cdata_end.is_none() && is_blank(&self.text) {
+            self.text.clear();
+        }
+        self.text.push_str(text);
+        self.cdata_end = Some(self.text.len());
+    }
+
+    fn into_field(mut self) -> Result<(String, String), ReadError> {
+        if let Some(end) = self.cdata_end
+            && is_blank(&self.text[end..])
+        {
+            self.text.truncate(end);
+        }
+        if self.has_children {
+            if !is_blank(&self.text) {
+                return Err(ReadError::Malformed("text beside elements"));
+            }
+            self.text.clear();
+        }
+        Ok((self.name, self.text))
+    }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_whitespace())
+}
+
+fn read_xml(body: &str) -> Result<Fields, ReadError> {
+    let mut reader = Reader::from_str(body);
+    let mut fields = Fields::default();
+    let mut open: Vec<Element> = Vec::new();
+    let mut root_seen = false;
+    loop {
+        let event = reader.read_event();
+        match event.map_err(|_| ReadError::Malformed("not well-formed"))? {
+            Event::Start(start) => {
+                begin(&mut fields, &mut open, &start, root_seen)?;
+                root_seen = true;
+            }
+            Event::Empty(start) => {
+                begin(&mut fields, &mut open, &start, root_seen)?;
+                root_seen = true;
+                end(&mut fields, &mut open)?;
+            }
+            Event::End(_) => end(&mut fields, &mut open)?,
+            Event::Text(text) => match open.last_mut() {
+                Some(element) => element.text.push_str(&text.xml10_content()),
+                None if is_blank(&text) => {}
+                None => return Err(ReadError::Malformed("text outside the root")),
+            },
+            Event::CData(text) => inside(&mut open)?.push_cdata(&text.xml10_content()),
+            Event::GeneralRef(entity) => inside(&mut open)?.text.push(resolve(&entity)?),
+            Event::Decl(declaration) if !root_seen => check_encoding(&declaration)?,
+            Event::Decl(_) => return Err(ReadError::Malformed("a late XML declaration")),
+            Event::DocType(_) => return Err(ReadError::Malformed("a document type")),
+            Event::Comment(_) => return Err(ReadError::Malformed("a comment")),
+            Event::PI(_) => return Err(ReadError::Malformed("a processing instruction")),
+            Event::Eof => break,
+        }
+    }
+    if root_seen && open.is_empty() {
+        Ok(fields)
+    } else {
+        Err(ReadError::Malformed("cut off"))
+    }
+}
+
+fn inside(open: &mut [Element]) -> Result<&mut Element, ReadError> {
+    open.last_mut()
+        .ok_or(ReadError::Malformed("text outside the root"))
+}
+
+fn begin(
+    fields: &mut Fields,
+    open: &mut Vec<Element>,
+    start: &BytesStart<'_>,
+    root_seen: bool,
+) -> Result<(), ReadError> {
+    let depth = open.len() + 1;
+    fields.enter(depth)?;
+    let name = start.name().into_inner();
+    if depth == 1 && (root_seen || name != "xml") {
+        return Err(ReadError::Malformed("not one <xml> element"));
+    }
+    // Counted while read, so that the reader's search for duplicates stays short as well.
+    for (index, attribute) in start.attributes().enumerate() {
+        if index >= ATTRIBUTES_MAX || attribute.is_err() {
+            return Err(ReadError::Malformed("bad attributes"));
+        }
+    }
+    if let Some(parent) = open.last_mut() {
+        parent.has_children = true;
+    }
+    open.push(Element {
+        name: name.to_owned(),
+        text: String::new(),
+        cdata_end: None,
+        has_children: false,
+    });
+    Ok(())
+}
+
+fn end(fields: &mut Fields, open: &mut Vec<Element>) -> Result<(), ReadError> {
+    let depth = open.len();
+    let element = open
+        .pop()
+        .ok_or(ReadError::Malformed("an end without a start"))?;
+    let (name, text) = element.into_field()?;
+    if depth == 1 {
+        // The root carries no text of its own: had it children, `into_field` checked that.
+        return if is_blank(&text) {
+            Ok(())
+        } else {
+            Err(ReadError::Malformed("text beside elements"))
+        };
+    }
+    fields.add(depth, name, text)
+}
+
+fn resolve(entity: &BytesRef<'_>) -> Result<char, ReadError> {
+    let named = match entity.as_ref() {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => None,
+    };
+    let numbered = || entity.resolve_char_ref().ok().flatten();
+    named
+        .or_else(|| numbered().filter(|character| is_legal(*character)))
+        .ok_or(ReadError::Malformed("a forbidden entity"))
+}
+
+/// Characters that XML 1.0 (§2.2) allows in a document.
+fn is_legal(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn check_encoding(declaration: &BytesDecl<'_>) -> Result<(), ReadError> {
+    match declaration.encoding() {
+        None => Ok(()),
+        Some(Ok(encoding)) if encoding.eq_ignore_ascii_case("utf-8") => Ok(()),
+        Some(_) => Err(ReadError::Malformed("an encoding other than UTF-8")),
+    }
+}
