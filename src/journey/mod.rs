@@ -5,5 +5,6 @@ pub mod ids;
 pub mod message;
 pub mod parse;
 pub mod plan;
+pub mod schema;
 pub mod sequence;
 pub mod template;
