@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// Longest text that WeChat takes, in bytes of UTF-8; beyond it answers 45002.
+pub const TEXT_MAX: usize = 2048;
+
 /// One message, as the platform's message kinds allow. In YAML the kind is the key:
 /// `{ text: "…" }`, `{ image: assets/guide.png }`, `{ news: { title: … } }`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

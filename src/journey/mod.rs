@@ -12,5 +12,6 @@ pub mod outcome;
 pub mod parse;
 pub mod plan;
 pub mod receive;
+pub mod schema;
 pub mod sequence;
 pub mod template;

@@ -136,5 +136,17 @@ fn words(span: Duration) -> String {
 
 /// What templates and conditions may know of a case.
 pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
-    Facts::default()
+    let (follower, account) = (case.follower, &case.account.journey);
+    Facts {
+        language: follower.language.clone().unwrap_or_default(),
+        scene: follower.scene.clone(),
+        tags: follower.tags.clone(),
+        followed_at: follower.followed_at,
+        account_key: account.key.clone(),
+        account_name: account.name.clone(),
+        sequence_name: case.version.sequence.name.clone(),
+        step_id: case.step.id.clone(),
+        now,
+        zone: case.version.zone(account).clone(),
+    }
 }
