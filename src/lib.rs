@@ -9,6 +9,7 @@ pub mod inbound;
 pub mod journey;
 pub mod policy;
 pub mod sandbox;
+pub mod scheduler;
 pub mod sender;
 pub mod store;
 pub mod yaml;
