@@ -1,12 +1,14 @@
 //! The platform's published vectors, and that whole callbacks made of them open and seal.
 //!
-//! A is the encryption example and B WeCom's handshake; C and D are compat-mode messages of its sample code; E (a third-party platform, XML) and F (an
-//! own account, JSON) are the examples of its 消息推送 page, replies included.
+//! A is its sample code's encryption, B the handshake of WeCom, C and D are compat-mode messages;
+//! E (a third-party platform, XML) and F (an own account, JSON) are the examples of its 消息推送
+//! page, replies included.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::cipher::Cipher;
-use super::envelope::{Door, Mode, Query, Reply, TIMESTAMP_WINDOW, open, seal};
+use super::envelope::{Door, Doubt, Mode, Query, Refusal, Reply, TIMESTAMP_WINDOW, open, seal};
 use super::signature;
 use super::xml::Format;
 use crate::clock::Timestamp;
@@ -72,6 +74,17 @@ pub(super) fn sealed_xml(encrypted: &str) -> String {
     format!(
         "<xml><ToUserName><![CDATA[gh_x]]></ToUserName><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>"
     )
+}
+
+/// A body for the door of vector C, signed as the platform would.
+pub(super) fn signed(encrypted: &str) -> (Query, String) {
+    let parts = ["spamtest", &SENT_C.to_string(), "1", encrypted];
+    let query = aes_query(SENT_C, "1", &signature::sign(&parts));
+    (query, sealed_xml(encrypted))
+}
+
+pub(super) fn refusal(door: &Door, query: &Query, body: &str) -> Refusal {
+    open(door, query, body.as_bytes(), at(SENT_C)).unwrap_err()
 }
 
 #[test]
@@ -193,4 +206,58 @@ fn the_json_vector_opens_and_its_reply_is_sealed_alike() {
         serde_json::from_str::<serde_json::Value>(&sealed).unwrap(),
         expected
     );
+}
+
+#[test]
+fn a_signed_message_that_does_not_open_is_refused_like_a_wrong_signature() {
+    let wrong = refusal(
+        &spam_door(Mode::Safe),
+        &aes_query(SENT_C, "1", "0"),
+        &sealed_xml(SEALED_C),
+    );
+    let other_app = Cipher::new("wx0000000000000000", &[SPAM_KEY]).unwrap();
+    for encrypted in [
+        other_app.encrypt(b"<xml/>", 0, [1; 16]),
+        SEALED_D[..SEALED_D.len() - 64].to_owned(),
+        SEALED_C[4..].to_owned(),
+        "AAAA".to_owned(),
+        "!".to_owned(),
+    ] {
+        let (query, body) = signed(&encrypted);
+        let refusal = refusal(&spam_door(Mode::Safe), &query, &body);
+        assert!(
+            matches!(refusal, Refusal::Forbidden(Doubt::Cipher(_))),
+            "{refusal:?}"
+        );
+        assert_eq!(
+            (refusal.status(), refusal.to_string()),
+            (wrong.status(), wrong.to_string())
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_500))]
+
+    #[test]
+    fn a_mutated_ciphertext_is_always_refused_for_its_signature(
+        at_byte in 0..SEALED_C.len(), other in "[A-Za-z0-9+/=]", cut in 0_usize..3
+    ) {
+        let mut sealed = SEALED_C.to_owned();
+        sealed.replace_range(at_byte..=at_byte, &other);
+        sealed.truncate(sealed.len() - cut * 4);
+        prop_assume!(sealed != SEALED_C);
+        let refusal = refusal(&spam_door(Mode::Safe), &query_c(), &sealed_xml(&sealed));
+        prop_assert_eq!(refusal, Doubt::Signature.into());
+    }
+
+    #[test]
+    fn arbitrary_bodies_never_panic(
+        body in prop::collection::vec(any::<u8>(), 0..300), start in "(<xml>|\\{\"Encrypt\":)?"
+    ) {
+        let body = [start.as_bytes(), &body].concat();
+        for mode in [Mode::Safe, Mode::Compat] {
+            prop_assert!(open(&spam_door(mode), &query_c(), &body, at(SENT_C)).is_err());
+        }
+    }
 }
