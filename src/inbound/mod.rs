@@ -4,5 +4,8 @@ pub mod cipher;
 pub mod envelope;
 mod json;
 pub mod message;
+pub mod refusal;
 pub mod signature;
+#[cfg(test)]
+mod vectors;
 pub mod xml;
