@@ -1,5 +1,6 @@
 //! A platform event arrives: verified, decrypted, taken in exactly once, then answered.
 
+pub mod callback;
 pub mod cipher;
 pub mod envelope;
 mod json;

@@ -65,7 +65,10 @@ impl Problem {
     pub fn at_key(source: &str, file: &str, key: &str, message: impl Into<String>) -> Self {
         let place = source
             .lines()
-            .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
+            .position(|line| {
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(':'))
+            })
             .map_or_else(Place::default, |line| Place {
                 line: line + 1,
                 column: 1,
