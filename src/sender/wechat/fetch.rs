@@ -313,7 +313,7 @@ mod tests {
                 tokio::spawn(async move {
                     let mut request = Vec::new();
                     while !request.ends_with(b"\r\n\r\n") {
-                        stream.read_buf(&mut request).await.unwrap();
+                        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
                     }
                     stream.write_all(&answer).await.ok();
                 });

@@ -326,7 +326,7 @@ mod tests {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
                 while !request.ends_with(b"}") {
-                    stream.read_buf(&mut request).await.unwrap();
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
                 }
                 assert!(String::from_utf8_lossy(&request).contains("\"force_refresh\":false"));
                 let at = usize::try_from(count.fetch_add(1, Ordering::SeqCst)).unwrap();
