@@ -179,6 +179,18 @@ impl<'a> Problems<'a> {
             .push(Problem::new(self.source, self.file, place, message).fix(fix));
     }
 
+    /// Notes a problem with a value that must not be shown, as its line would.
+    pub fn note_hidden(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let mut problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        problem.excerpt.clear();
+        self.found.push(problem);
+    }
+
     /// Notes what `result` refuses, with its text in front; gives back what it accepts.
     pub fn keep<T>(&mut self, at: &At<String>, result: Result<T, String>, fix: &str) -> Option<T> {
         match result {
@@ -291,10 +303,28 @@ fn words(error: &Error) -> (String, Option<String>) {
             format!("expected {expected}, found {}", printable(unexpected)),
             None,
         ),
+        Error::Unexpected { expected, .. } => (
+            match *expected {
+                "mapping start" => "expected `key: value` here".to_owned(),
+                "sequence start" => "expected a list here".to_owned(),
+                "string scalar" => "expected text here".to_owned(),
+                other => format!("expected {other} here"),
+            },
+            None,
+        ),
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => {
+            ("this is no whole number, or too large".to_owned(), None)
+        }
+        Error::UnexpectedValueForUnitEnumVariant { .. }
+        | Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => {
+            ("this does not belong here".to_owned(), None)
+        }
+        Error::Eof { .. } => ("this file ends too early".to_owned(), None),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
             Some(format!("set {name}, or write `${{{name}:-…}}` with a default")),
         ),
+        Error::UnknownAnchor { .. } => breach_words(&BudgetBreach::Aliases { aliases: 1 }),
         Error::Budget { breach, .. } => breach_words(breach),
         other => (
             UserMessageFormatter.format_message(other).into_owned(),
