@@ -47,8 +47,12 @@ fn words(found: &Audit) -> String {
     for check in &found.checks {
         let mark = if check.violations == 0 { "ok " } else { "BAD" };
         let (invariant, says, rows) = (check.invariant, check.says, check.rows);
-        writeln!(text, "{mark} {invariant}  {says}: {rows} rows, {} violations", check.violations)
-            .ok();
+        writeln!(
+            text,
+            "{mark} {invariant}  {says}: {rows} rows, {} violations",
+            check.violations
+        )
+        .ok();
         if check.violations > 0 {
             writeln!(text, "      enrollments {:?}", check.examples).ok();
         }
@@ -56,8 +60,16 @@ fn words(found: &Audit) -> String {
     writeln!(
         text,
         "\n{:<36} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8}",
-        "version.step", "planned", "still", "sent", "refused", "expired", "skipped", "cancelled",
-        "failed", "unknown"
+        "version.step",
+        "planned",
+        "still",
+        "sent",
+        "refused",
+        "expired",
+        "skipped",
+        "cancelled",
+        "failed",
+        "unknown"
     )
     .ok();
     for one in &found.steps {
@@ -65,13 +77,29 @@ fn words(found: &Audit) -> String {
         writeln!(
             text,
             "{name:<36} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8}",
-            one.planned, one.still_planned, one.sent, one.refused, one.expired, one.skipped,
-            one.cancelled, one.failed, one.unknown
+            one.planned,
+            one.still_planned,
+            one.sent,
+            one.refused,
+            one.expired,
+            one.skipped,
+            one.cancelled,
+            one.failed,
+            one.unknown
         )
         .ok();
     }
-    let verdict = if found.is_clean() { "clean" } else { "NOT CLEAN" };
-    writeln!(text, "\nsends whose answer was lost: {}", found.unknown_sends).ok();
+    let verdict = if found.is_clean() {
+        "clean"
+    } else {
+        "NOT CLEAN"
+    };
+    writeln!(
+        text,
+        "\nsends whose answer was lost: {}",
+        found.unknown_sends
+    )
+    .ok();
     write!(text, "audit: {verdict}").ok();
     text
 }

@@ -42,7 +42,9 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         print(&serde_json::to_string_pretty(&report)?)?;
     } else if problems.is_empty() {
         let dir = args.dir.display();
-        print(&format!("{dir}: {sequences} sequences, {steps} steps, no problems"))?;
+        print(&format!(
+            "{dir}: {sequences} sequences, {steps} steps, no problems"
+        ))?;
     } else {
         let color = std::io::IsTerminal::is_terminal(&std::io::stdout());
         print(&render_all(problems, color))?;

@@ -56,7 +56,6 @@ pub(super) async fn run(args: DemoArgs) -> Result<()> {
     let mut platform = sandbox::settings(&config, Some(&args.profile))?;
     platform.listen = args.phone;
     platform.record_file = Some(args.data.join("demo-sent.jsonl"));
-    platform.state_file = Some(args.data.join("demo-phones.json"));
     let sandbox = Sandbox::start(platform, Arc::clone(&clock)).await?;
     let metrics = telemetry::start_metrics()?;
     let app = App::start(&config, Arc::clone(&clock), Some(metrics)).await?;
@@ -97,8 +96,7 @@ fn sequences(args: &DemoArgs) -> Result<PathBuf> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        std::fs::write(&path, file.data)
-            .with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(&path, file.data).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(dir)
 }
@@ -107,7 +105,11 @@ fn config(args: &DemoArgs, sequences: &Path, key: &str) -> Result<Config> {
     let database = args.data.join("demo.db");
     // Paths are written as JSON strings, which are YAML strings too.
     let quoted = |path: &Path| serde_json::to_string(&path.display().to_string());
-    let console = if args.listen.ip().is_loopback() { "open" } else { "key" };
+    let console = if args.listen.ip().is_loopback() {
+        "open"
+    } else {
+        "key"
+    };
     let text = format!(
         "server:
   listen: {listen}
@@ -164,9 +166,10 @@ fn api_key(path: &Path) -> Result<String> {
 fn clock(args: &DemoArgs) -> Result<Arc<dyn Clock>> {
     let path = args.data.join("demo-clock.json");
     let kept: Option<Origin> = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(serde_json::from_str(&text).with_context(|| {
-            format!("{} is no clock: remove it", path.display())
-        })?),
+        Ok(text) => Some(
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is no clock: remove it", path.display()))?,
+        ),
         Err(_) => None,
     };
     let origin = match kept {

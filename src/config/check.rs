@@ -8,7 +8,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::raw::{RawConfig, RawSender, RawServer, RawWheel};
-use super::{ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel};
+use super::{
+    ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel,
+};
 use crate::yaml::{self, At, Problem, Problems};
 
 /// Keys whose values no message may show.
@@ -56,20 +58,23 @@ pub(super) fn config(
 fn redacted(mut problem: Problem) -> Problem {
     let excerpt = problem.excerpt.as_str();
     let line = excerpt.trim_start().trim_start_matches("- ");
-    let has_key = line.starts_with('#')
-        || line
-            .split_once(':')
-            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    let key_first = line
+        .split_once(':')
+        .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     let secret = SECRET_KEYS
         .iter()
-        .filter_map(|key| Some(excerpt.find(&format!("{key}:"))? + key.len() + 1))
+        .flat_map(|key| excerpt.match_indices(key).map(|(at, _)| at + key.len()))
+        .filter(|end| {
+            let rest = excerpt[*end..].trim_start_matches(['"', '\'']);
+            rest.trim_start().starts_with(':')
+        })
         .min();
-    if !has_key {
+    if !key_first {
         // The middle of a text of several lines: there is no telling whose.
         problem.excerpt.clear();
-    } else if let Some(from) = secret {
-        problem.excerpt.truncate(from);
-        problem.excerpt.push_str(" …");
+    } else if let Some(end) = secret {
+        problem.excerpt.truncate(end);
+        problem.excerpt.push_str(": …");
         let room = (problem.excerpt.chars().count() + 1).saturating_sub(problem.column);
         problem.width = problem.width.min(room.max(1));
     }
@@ -90,11 +95,7 @@ impl Check<'_> {
         let database = self.database(url.unwrap_or(preset(preset_database.as_ref())));
         let preset_dir = &preset(DEFAULTS.sequences.as_ref()).dir;
         let dir = raw.sequences.as_ref().and_then(|raw| raw.dir.as_ref());
-        let dir = self.text(
-            dir.unwrap_or(preset(preset_dir.as_ref())),
-            "a directory",
-            4096,
-        );
+        let dir = self.text(dir.unwrap_or(preset(preset_dir.as_ref())), "a directory", 4096);
         let accounts = self.accounts(raw);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
@@ -115,9 +116,9 @@ impl Check<'_> {
             .value
             .parse::<SocketAddr>()
             .map_err(|_| "is no address and port".to_owned());
-        let listen =
-            self.problems
-                .keep(at, parsed, "write one such as 127.0.0.1:8080 or [::1]:8080");
+        let listen = self
+            .problems
+            .keep(at, parsed, "write one such as 127.0.0.1:8080 or [::1]:8080");
         let console = pick(raw.and_then(|raw| raw.console.as_ref()), &base.console);
         if console.value == Console::Open && listen.is_some_and(|at| !at.ip().is_loopback()) {
             self.problems.note_with(
@@ -131,7 +132,8 @@ impl Check<'_> {
             None => None,
         };
         let body = raw.and_then(|raw| raw.callback_body_max.as_ref());
-        let callback_body_max = self.count(pick(body, &base.callback_body_max), 1_024, 1_048_576);
+        let callback_body_max =
+            self.count(pick(body, &base.callback_body_max), 1_024, 1_048_576);
         let api_keys = self.api_keys(raw);
         Some(Server {
             listen: listen?,
@@ -144,17 +146,11 @@ impl Check<'_> {
 
     fn api_keys(&mut self, raw: Option<&RawServer>) -> Vec<ApiKey> {
         let mut keys: Vec<ApiKey> = Vec::new();
-        for raw in raw
-            .and_then(|raw| raw.api_keys.as_ref())
-            .into_iter()
-            .flatten()
-        {
+        for raw in raw.and_then(|raw| raw.api_keys.as_ref()).into_iter().flatten() {
             let name = self.name(&raw.name);
             let secret = self.secret(&raw.secret, &|text| {
-                let ok =
-                    (16..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-                ok.then_some(())
-                    .ok_or("an API key has 16 to 256 visible ASCII characters")
+                let ok = (16..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+                ok.then_some(()).ok_or("an API key has 16 to 256 visible ASCII characters")
             });
             if raw.scopes.value.is_empty() {
                 self.problems.note_with(
@@ -169,10 +165,7 @@ impl Check<'_> {
                     self.problems
                         .note_with(raw.name.place, message, "give every key its own name");
                 }
-                if keys
-                    .iter()
-                    .any(|key| key.secret.expose_secret() == secret.expose_secret())
-                {
+                if keys.iter().any(|key| key.secret.expose_secret() == secret.expose_secret()) {
                     self.problems.note_with(
                         raw.secret.place,
                         "two API keys have the same secret",
@@ -180,11 +173,7 @@ impl Check<'_> {
                     );
                 }
                 let scopes = raw.scopes.value.clone();
-                keys.push(ApiKey {
-                    name,
-                    secret,
-                    scopes,
-                });
+                keys.push(ApiKey { name, secret, scopes });
             }
         }
         keys
@@ -195,9 +184,7 @@ impl Check<'_> {
         let result = match scheme {
             "sqlite" if path.is_empty() => Err("names no file".to_owned()),
             "sqlite" if path.contains(['?', '#']) => Err("has parameters".to_owned()),
-            "sqlite" if path.len() <= 4096 => Ok(Database {
-                url: at.value.clone(),
-            }),
+            "sqlite" if path.len() <= 4096 => Ok(Database { url: at.value.clone() }),
             // The rest of it may hold a password.
             _ => {
                 self.problems.note_with(
@@ -217,10 +204,7 @@ impl Check<'_> {
         let ring = pick(given(|raw| raw.ring_entries.as_ref()), &base.ring_entries);
         let promote = pick(given(|raw| raw.promote_max.as_ref()), &base.promote_max);
         let lead = pick(raw.and_then(|raw| raw.lead.as_ref()), &base.lead);
-        let sweep = pick(
-            raw.and_then(|raw| raw.sweep_every.as_ref()),
-            &base.sweep_every,
-        );
+        let sweep = pick(raw.and_then(|raw| raw.sweep_every.as_ref()), &base.sweep_every);
         let ring_entries = self.count(ring, 1_024, 67_108_864);
         let promote_max = self.count(promote, 1, 1_000_000);
         let lead = self.span(lead, millis(0), secs(60));

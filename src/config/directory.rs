@@ -188,11 +188,8 @@ fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let name = dir.display().to_string();
     let entries = std::fs::read_dir(dir).map_err(|error| {
-        Problem::of_file(
-            &name,
-            format!("this directory cannot be read: {}", error.kind()),
-        )
-        .fix("set `sequences: { dir: … }` to the directory of your sequences")
+        Problem::of_file(&name, format!("this directory cannot be read: {}", error.kind()))
+            .fix("set `sequences: { dir: … }` to the directory of your sequences")
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
@@ -201,9 +198,7 @@ fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
             let hidden = path
                 .file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            let yaml = path
-                .extension()
-                .is_some_and(|ending| ending == "yaml" || ending == "yml");
+            let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
             yaml && !hidden && path.is_file()
         })
         .take(SEQUENCES_MAX + 1)

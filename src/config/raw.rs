@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, EnumAccess, VariantAccess, Visitor};
 
 use crate::config::{CallbackMode, Console, PlatformName, Scope};
 use crate::yaml::At;
@@ -130,8 +130,6 @@ pub(super) enum RawSecret {
 impl<'de> Deserialize<'de> for RawSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Body;
-        // serde's own errors name the value they refuse, so every scalar has a method here.
-        const QUOTE: &str = "a secret is text: put it in quotes";
         impl<'de> Visitor<'de> for Body {
             type Value = RawSecret;
 
@@ -139,55 +137,18 @@ impl<'de> Deserialize<'de> for RawSecret {
                 f.write_str("a secret as text or `{ file: path }`")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawSecret, E> {
-                Ok(RawSecret::Text(SecretString::from(text)))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_i128<E: de::Error>(self, _: i128) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_u128<E: de::Error>(self, _: u128) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<RawSecret, E> {
-                Err(de::Error::custom("a secret is missing here"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSecret, A::Error> {
-                match map.next_key::<String>()? {
-                    Some(key) if key == "file" => {}
-                    Some(_) => {
-                        let message = "a secret is text or `{ file: path }`";
-                        return Err(de::Error::custom(message));
-                    }
-                    None => return Err(de::Error::custom("a secret is missing here")),
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<RawSecret, A::Error> {
+                let (word, body) = data.variant::<String>()?;
+                if word == "file" {
+                    return body.newtype_variant().map(RawSecret::File);
                 }
-                let path = map.next_value()?;
-                if map.next_key::<de::IgnoredAny>()?.is_some() {
-                    return Err(de::Error::custom("`file` stands alone"));
-                }
-                Ok(RawSecret::File(path))
+                body.unit_variant()?;
+                Ok(RawSecret::Text(SecretString::from(word)))
             }
         }
-        deserializer.deserialize_any(Body)
+        // As an enum, because a reader then takes any scalar for text: a secret of digits needs no
+        // quotes, and no error shows the value as serde's own would.
+        deserializer.deserialize_enum("secret", &["file"], Body)
     }
 }
 

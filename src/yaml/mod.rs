@@ -14,8 +14,8 @@ mod span;
 use std::collections::HashMap;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Error, Location};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 pub use problem::{Problem, Problems, nearest, render_all};
 pub use span::{parse_span, print_span};

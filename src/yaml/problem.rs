@@ -42,10 +42,7 @@ impl Problem {
             .take(EXCERPT_MAX)
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .collect();
-        let room = excerpt
-            .chars()
-            .count()
-            .saturating_sub(place.column.saturating_sub(1));
+        let room = excerpt.chars().count().saturating_sub(place.column.saturating_sub(1));
         let width = source
             .get(place.start..place.end)
             .and_then(|text| text.lines().next())
@@ -65,10 +62,7 @@ impl Problem {
     pub fn at_key(source: &str, file: &str, key: &str, message: impl Into<String>) -> Self {
         let place = source
             .lines()
-            .position(|line| {
-                line.strip_prefix(key)
-                    .is_some_and(|rest| rest.starts_with(':'))
-            })
+            .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
             .map_or_else(Place::default, |line| Place {
                 line: line + 1,
                 column: 1,
@@ -175,9 +169,26 @@ impl<'a> Problems<'a> {
     }
 
     /// Notes a problem at a place, and how to put it right.
-    pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
+    pub fn note_with(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
         self.found
             .push(Problem::new(self.source, self.file, place, message).fix(fix));
+    }
+
+    /// Notes a problem with a value that must not be shown, as its line would.
+    pub fn note_hidden(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let mut problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        problem.excerpt.clear();
+        self.found.push(problem);
     }
 
     /// Notes what `result` refuses, with its text in front; gives back what it accepts.
@@ -292,12 +303,28 @@ fn words(error: &Error) -> (String, Option<String>) {
             format!("expected {expected}, found {}", printable(unexpected)),
             None,
         ),
+        Error::Unexpected { expected, .. } => (
+            match *expected {
+                "mapping start" => "expected `key: value` here".to_owned(),
+                "sequence start" => "expected a list here".to_owned(),
+                "string scalar" => "expected text here".to_owned(),
+                other => format!("expected {other} here"),
+            },
+            None,
+        ),
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => {
+            ("this is no whole number, or too large".to_owned(), None)
+        }
+        Error::UnexpectedValueForUnitEnumVariant { .. }
+        | Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => {
+            ("this does not belong here".to_owned(), None)
+        }
+        Error::Eof { .. } => ("this file ends too early".to_owned(), None),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
-            Some(format!(
-                "set {name}, or write `${{{name}:-…}}` with a default"
-            )),
+            Some(format!("set {name}, or write `${{{name}:-…}}` with a default")),
         ),
+        Error::UnknownAnchor { .. } => breach_words(&BudgetBreach::Aliases { aliases: 1 }),
         Error::Budget { breach, .. } => breach_words(breach),
         other => (
             UserMessageFormatter.format_message(other).into_owned(),

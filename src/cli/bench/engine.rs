@@ -115,7 +115,12 @@ impl Engine {
         for task in self.tasks {
             task.await?;
         }
-        Ok(Rig::from_parts(self.store, self.clock, self.account, self.dir))
+        Ok(Rig::from_parts(
+            self.store,
+            self.clock,
+            self.account,
+            self.dir,
+        ))
     }
 }
 

@@ -133,7 +133,13 @@ impl Rig {
         AccountId,
         PathBuf,
     ) {
-        (self.store, self.armed_rx, self.clock, self.account, self.dir)
+        (
+            self.store,
+            self.armed_rx,
+            self.clock,
+            self.account,
+            self.dir,
+        )
     }
 
     pub(super) fn from_parts(
@@ -193,7 +199,9 @@ impl Rig {
 /// A follow of the `n`th follower, with an openid of the usual length.
 pub(super) fn followed(n: usize, at: Timestamp) -> Arrival {
     // Scattered as real openids are, so that the index is measured as it will be.
-    let mixed = u64::try_from(n).unwrap_or(0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = u64::try_from(n)
+        .unwrap_or(0)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     Arrival {
         openid: format!("o{mixed:016x}{n:011}"),
         created_at: at,

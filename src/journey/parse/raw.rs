@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::yaml::At;
+use crate::yaml::{At, nearest};
 
 /// A sequence: messages that follow each other after an event.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -147,17 +147,6 @@ pub(crate) enum RawOnUnknown {
     Skip,
 }
 
-/// An event's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RawEventWord {
-    Follow,
-    Scan,
-    Message,
-    Click,
-    Api,
-}
-
 /// What an event must look like; `*` stands for any run of characters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -171,33 +160,33 @@ pub(crate) struct RawFilter {
     pub key: Option<At<String>>,
 }
 
-/// `follow`, or `{ follow: { scene: "spring-*" } }`.
+/// `follow`, or `{ follow: { scene: "spring-*" } }`. Which words there are is checked by `parse`,
+/// since serde would name the place of the key before it.
 #[derive(Debug)]
 pub(crate) struct RawEvent {
-    pub word: At<RawEventWord>,
+    pub word: At<String>,
     pub filter: RawFilter,
 }
 
 impl<'de> Deserialize<'de> for RawEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let place = At::<RawEventBody>::deserialize(deserializer)?;
-        let (word, filter) = match place.value {
-            RawEventBody::Word(word) => (
-                At {
-                    value: word,
-                    place: place.place,
+        let body = At::<RawEventBody>::deserialize(deserializer)?;
+        Ok(match body.value {
+            RawEventBody::Word(value) => Self {
+                word: At {
+                    value,
+                    place: body.place,
                 },
-                RawFilter::default(),
-            ),
-            RawEventBody::Filtered(word, filter) => (word, filter),
-        };
-        Ok(Self { word, filter })
+                filter: RawFilter::default(),
+            },
+            RawEventBody::Filtered(word, filter) => Self { word, filter },
+        })
     }
 }
 
 enum RawEventBody {
-    Word(RawEventWord),
-    Filtered(At<RawEventWord>, RawFilter),
+    Word(String),
+    Filtered(At<String>, RawFilter),
 }
 
 impl<'de> Deserialize<'de> for RawEventBody {
@@ -211,13 +200,12 @@ impl<'de> Deserialize<'de> for RawEventBody {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<RawEventBody, E> {
-                RawEventWord::deserialize(de::value::StrDeserializer::new(text))
-                    .map(RawEventBody::Word)
+                Ok(RawEventBody::Word(text.to_owned()))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEventBody, A::Error> {
-                let word = map
-                    .next_key::<At<RawEventWord>>()?
+                let word: At<String> = map
+                    .next_key()?
                     .ok_or_else(|| de::Error::custom("an event is missing here"))?;
                 let filter = map.next_value::<Option<RawFilter>>()?.unwrap_or_default();
                 no_more(&mut map, "only one event fits here")?;
@@ -228,18 +216,20 @@ impl<'de> Deserialize<'de> for RawEventBody {
     }
 }
 
+/// The words for events.
+pub(crate) const EVENTS: [&str; 5] = ["follow", "scan", "message", "click", "api"];
+
 impl JsonSchema for RawEvent {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "RawEvent".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let word = generator.subschema_for::<RawEventWord>();
         let filter = generator.subschema_for::<Option<RawFilter>>();
         schemars::json_schema!({
             "description": "`follow`, or with a filter: `{ follow: { scene: \"spring-*\" } }`.",
             "anyOf": [
-                word,
+                { "type": "string", "enum": EVENTS },
                 {
                     "type": "object",
                     "minProperties": 1,
@@ -348,6 +338,8 @@ const KINDS: &[&str] = &[
 /// One message for everybody, or one for each language.
 #[derive(Debug)]
 pub(crate) enum RawSay {
+    /// Text without a kind, which `parse` refuses.
+    Bare,
     One(RawMessage),
     Languages(Vec<(At<String>, RawMessage)>),
 }
@@ -383,6 +375,10 @@ impl<'de> Deserialize<'de> for RawSay {
                 f.write_str("a message such as `{ text: \"hello\" }`, or one for each language")
             }
 
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<RawSay, E> {
+                Ok(RawSay::Bare)
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSay, A::Error> {
                 let mut key: Option<At<String>> = map.next_key()?;
                 match &key {
@@ -390,7 +386,9 @@ impl<'de> Deserialize<'de> for RawSay {
                     Some(kind) if KINDS.contains(&kind.value.as_str()) => {
                         return message_of(&kind.value, &mut map).map(RawSay::One);
                     }
-                    Some(word) if !language_like(&word.value) => {
+                    Some(word)
+                        if !language_like(&word.value) || nearest(&word.value, KINDS).is_some() =>
+                    {
                         return Err(de::Error::unknown_variant(&word.value, KINDS));
                     }
                     Some(_) => {}
@@ -408,7 +406,7 @@ impl<'de> Deserialize<'de> for RawSay {
                 Ok(RawSay::Languages(languages))
             }
         }
-        deserializer.deserialize_map(Body)
+        deserializer.deserialize_any(Body)
     }
 }
 
@@ -436,10 +434,7 @@ fn message_of<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<RawMess
         "article" => RawMessage::Article(map.next_value()?),
         other => return Err(de::Error::unknown_variant(other, KINDS)),
     };
-    no_more(
-        map,
-        "a message has one kind only: make this a step of its own",
-    )?;
+    no_more(map, "a message has one kind only: make this a step of its own")?;
     Ok(message)
 }
 

@@ -62,6 +62,14 @@ const PICTURE: Allowed = Allowed {
 impl Reader<'_> {
     pub(super) fn say(&mut self, at: &At<RawSay>) -> Option<Say> {
         match &at.value {
+            RawSay::Bare => {
+                self.note(
+                    at.place,
+                    "this message does not say what kind it is",
+                    "write `say: { text: … }`",
+                );
+                None
+            }
             RawSay::One(raw) => Some(Say {
                 default: self.message(raw)?,
                 by_language: std::collections::BTreeMap::new(),
@@ -193,8 +201,9 @@ impl Reader<'_> {
 
     /// A text of a message, in bytes as the platform counts it.
     fn text(&mut self, at: &At<String>, what: &str) -> Option<String> {
-        let fixed = self.template(at)?;
-        if at.value.trim().is_empty() {
+        let text = at.value.trim_end();
+        let fixed = self.template(&at.with(text.to_owned()))?;
+        if text.is_empty() {
             self.note(at.place, format!("{what} is empty"), "write something");
             return None;
         }
@@ -206,7 +215,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        Some(at.value.clone())
+        Some(text.to_owned())
     }
 
     fn optional(&mut self, at: Option<&At<String>>) -> Option<String> {
@@ -266,7 +275,9 @@ impl Reader<'_> {
         } else if !template::is_template(&at.value) && at.value.contains(char::is_whitespace) {
             Err("has a space in it".to_owned())
         } else {
-            web_address(fixed).map(|()| at.value.clone())
+            web_address(fixed)
+                .and_then(|()| whole_host(fixed, &at.value))
+                .map(|()| at.value.clone())
         };
         let fix = "write a link such as https://example.com/offer";
         self.problems.keep(at, result, fix)
@@ -316,9 +327,9 @@ impl Reader<'_> {
         let written = at.value.trim();
         if written.contains("://") {
             let fix = "write a link such as https://example.com/a.png, or a path";
-            let url =
-                self.problems
-                    .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
+            let url = self
+                .problems
+                .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
             return Some(Asset::Url { url });
         }
         let found = path_problem(written, allowed)
@@ -391,6 +402,16 @@ fn web_address(text: &str) -> Result<(), String> {
     match url.host_str() {
         Some(host) if !host.is_empty() => Ok(()),
         _ => Err("has no host".to_owned()),
+    }
+}
+
+/// A value in a link must not be able to go on with the host: the host ends before the first one.
+fn whole_host(fixed: &str, link: &str) -> Result<(), String> {
+    let rest = fixed.split_once("://").map_or("", |(_, rest)| rest);
+    if fixed.len() == link.len() || rest.contains(['/', '?', '#']) {
+        Ok(())
+    } else {
+        Err("has a value in its host".to_owned())
     }
 }
 
