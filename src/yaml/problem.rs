@@ -42,7 +42,10 @@ impl Problem {
             .take(EXCERPT_MAX)
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .collect();
-        let room = excerpt.chars().count().saturating_sub(place.column.saturating_sub(1));
+        let room = excerpt
+            .chars()
+            .count()
+            .saturating_sub(place.column.saturating_sub(1));
         let width = source
             .get(place.start..place.end)
             .and_then(|text| text.lines().next())
@@ -62,7 +65,10 @@ impl Problem {
     pub fn at_key(source: &str, file: &str, key: &str, message: impl Into<String>) -> Self {
         let place = source
             .lines()
-            .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
+            .position(|line| {
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(':'))
+            })
             .map_or_else(Place::default, |line| Place {
                 line: line + 1,
                 column: 1,
@@ -169,12 +175,7 @@ impl<'a> Problems<'a> {
     }
 
     /// Notes a problem at a place, and how to put it right.
-    pub fn note_with(
-        &mut self,
-        place: Place,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
+    pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
         self.found
             .push(Problem::new(self.source, self.file, place, message).fix(fix));
     }
@@ -249,15 +250,27 @@ pub(super) fn explain(error: &Error, source: &str, file: &str) -> Problem {
         error = inner;
     }
     let place = error.location().map_or_else(Place::default, Place::from);
-    let (message, fix) = words(error);
+    let (message, fix) = words(error, source.get(place.start..place.end).unwrap_or(""));
     let problem = Problem::new(source, file, place, message);
+    let in_braces = problem.excerpt.contains("${") && is_syntax(error);
+    let fix = fix.or_else(|| {
+        in_braces
+            .then(|| "a variable cannot stand in `{ … }`: give it a line of its own".to_owned())
+    });
     match fix {
         Some(fix) => problem.fix(fix),
         None => problem,
     }
 }
 
-fn words(error: &Error) -> (String, Option<String>) {
+/// Whether it is the text that is no YAML, not a value that does not fit.
+fn is_syntax(error: &Error) -> bool {
+    matches!(error, Error::Message { .. } | Error::ExternalMessage { .. })
+}
+
+/// What an error says; `written` is what stands at its place. Where variables are replaced, the
+/// reader says "an interpolated value" for any value, so the file's own words are better.
+fn words(error: &Error, written: &str) -> (String, Option<String>) {
     match error {
         Error::SerdeUnknownField {
             field, expected, ..
@@ -267,10 +280,14 @@ fn words(error: &Error) -> (String, Option<String>) {
         ),
         Error::SerdeUnknownVariant {
             variant, expected, ..
-        } => (
-            format!("unknown word `{}`", printable(variant)),
-            Some(suggest(variant, expected)),
-        ),
+        } => {
+            let word = written.trim().trim_matches(['"', '\'']);
+            let word = if word.is_empty() { variant } else { word };
+            (
+                format!("unknown word `{}`", printable(word)),
+                Some(suggest(word, expected)),
+            )
+        }
         Error::SerdeMissingField { field, .. } => (
             format!("`{field}` is missing here"),
             Some(format!("add `{field}:`")),
@@ -322,7 +339,9 @@ fn words(error: &Error) -> (String, Option<String>) {
         Error::Eof { .. } => ("this file ends too early".to_owned(), None),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
-            Some(format!("set {name}, or write `${{{name}:-…}}` with a default")),
+            Some(format!(
+                "set {name}, or write `${{{name}:-…}}` with a default"
+            )),
         ),
         Error::UnknownAnchor { .. } => breach_words(&BudgetBreach::Aliases { aliases: 1 }),
         Error::Budget { breach, .. } => breach_words(breach),

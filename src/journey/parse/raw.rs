@@ -340,7 +340,7 @@ const KINDS: &[&str] = &[
 pub(crate) enum RawSay {
     /// Text without a kind, which `parse` refuses.
     Bare,
-    One(RawMessage),
+    One(Box<RawMessage>),
     Languages(Vec<(At<String>, RawMessage)>),
 }
 
@@ -384,7 +384,8 @@ impl<'de> Deserialize<'de> for RawSay {
                 match &key {
                     None => return Err(de::Error::custom("a message is missing here")),
                     Some(kind) if KINDS.contains(&kind.value.as_str()) => {
-                        return message_of(&kind.value, &mut map).map(RawSay::One);
+                        return message_of(&kind.value, &mut map)
+                            .map(|raw| RawSay::One(Box::new(raw)));
                     }
                     Some(word)
                         if !language_like(&word.value) || nearest(&word.value, KINDS).is_some() =>
@@ -434,7 +435,10 @@ fn message_of<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<RawMess
         "article" => RawMessage::Article(map.next_value()?),
         other => return Err(de::Error::unknown_variant(other, KINDS)),
     };
-    no_more(map, "a message has one kind only: make this a step of its own")?;
+    no_more(
+        map,
+        "a message has one kind only: make this a step of its own",
+    )?;
     Ok(message)
 }
 
