@@ -10,6 +10,8 @@ use crate::yaml::{At, Place};
 
 /// Longest part of a source line that is shown, in characters.
 const EXCERPT_MAX: usize = 160;
+/// Most problems that are told of one file.
+const PROBLEMS_MAX: usize = 200;
 
 /// One thing that is wrong with one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,14 +172,14 @@ impl<'a> Problems<'a> {
 
     /// Notes a problem at a place.
     pub fn note(&mut self, place: Place, message: impl Into<String>) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message));
+        let problem = Problem::new(self.source, self.file, place, message);
+        self.add(problem);
     }
 
     /// Notes a problem at a place, and how to put it right.
     pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message).fix(fix));
+        let problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        self.add(problem);
     }
 
     /// Notes a problem with a value that must not be shown, as its line would.
@@ -189,7 +191,14 @@ impl<'a> Problems<'a> {
     ) {
         let mut problem = Problem::new(self.source, self.file, place, message).fix(fix);
         problem.excerpt.clear();
-        self.found.push(problem);
+        self.add(problem);
+    }
+
+    fn add(&mut self, problem: Problem) {
+        // Nobody reads more, and a hostile file could have thousands.
+        if self.found.len() < PROBLEMS_MAX {
+            self.found.push(problem);
+        }
     }
 
     /// Notes what `result` refuses, with its text in front; gives back what it accepts.
