@@ -24,12 +24,18 @@ const FRESH_TURNS: u8 = 7;
 /// Most deliveries of one account in memory, per lane.
 pub const QUEUE_MAX: usize = 2000;
 
+/// A delivery's place among its account's rows.
+pub type Place = (Timestamp, EnrollmentId);
+
+/// Before every row.
+const START: Place = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
+
 /// One account's due deliveries and limits.
 #[derive(Debug)]
 struct Queue {
     /// By due instant. Both lanes in one map: the earliest is the backlog's head, and the fresh
     /// lane starts where lateness ends.
-    due: BTreeMap<(Timestamp, EnrollmentId), DeliveryKey>,
+    due: BTreeMap<Place, DeliveryKey>,
     limiter: Limiter,
     in_flight: usize,
     in_flight_max: usize,
@@ -37,10 +43,21 @@ struct Queue {
     not_before: Timestamp,
     /// Rows of this account were left on disk: read on when the queue runs low.
     more_on_disk: bool,
+    /// Every row up to here has been read since the last look from the beginning.
+    read_until: Place,
     turn: u8,
 }
 
 impl Queue {
+    /// Notes that a row was not taken into memory, so that it is read again.
+    fn leave_on_disk(&mut self, place: Place) {
+        self.more_on_disk = true;
+        if place <= self.read_until {
+            let (due_at, EnrollmentId(id)) = place;
+            self.read_until = (due_at, EnrollmentId(id.saturating_sub(1)));
+        }
+    }
+
     fn ready(&self, now: Timestamp) -> bool {
         let first = self.due.keys().next().map(|(due_at, _)| *due_at);
         self.in_flight < self.in_flight_max
@@ -93,6 +110,7 @@ impl Turns {
             in_flight_max: in_flight_max.max(1),
             not_before: Timestamp(i64::MIN),
             more_on_disk: true,
+            read_until: START,
             turn: 0,
         };
         self.queues.insert(id, queue);
@@ -190,18 +208,20 @@ impl Turns {
             self.len -= queue.due.len();
             queue.due.clear();
             queue.more_on_disk = true;
+            queue.read_until = START;
         }
     }
 
     /// Supposes that every account has rows on disk that are not in memory.
     pub fn look_again(&mut self) {
-        for queue in self.queues.values_mut() {
+        for queue in self.queues.values_mut().filter(|queue| !queue.more_on_disk) {
             queue.more_on_disk = true;
+            queue.read_until = START;
         }
     }
 
-    /// Accounts whose rows should be read.
-    pub fn hungry(&self, now: Timestamp) -> Vec<AccountId> {
+    /// Accounts whose rows should be read, each with the place to read on from.
+    pub fn hungry(&self, now: Timestamp) -> Vec<(AccountId, Place)> {
         if self.len >= self.cap {
             return Vec::new();
         }
@@ -210,7 +230,7 @@ impl Turns {
             .filter(|(_, queue)| {
                 queue.more_on_disk && queue.not_before <= now && queue.due.len() < QUEUE_MAX / 2
             })
-            .map(|(id, _)| *id)
+            .map(|(id, queue)| (*id, queue.read_until))
             .collect()
     }
 
@@ -218,6 +238,9 @@ impl Turns {
     pub fn fed(&mut self, id: AccountId, rows: Vec<DeliveryKey>, all: bool) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.more_on_disk = !all;
+            if let Some(last) = rows.last() {
+                queue.read_until = (last.due_at, last.enrollment);
+            }
         }
         for row in rows {
             self.push(row);
@@ -316,7 +339,7 @@ mod tests {
         turns.pause(AccountId(1), until);
         assert_eq!(turns.len(), 0);
         let hungry = |turns: &Turns, now| {
-            let mut ids: Vec<_> = turns.hungry(now).into_iter().map(|id| id.0).collect();
+            let mut ids: Vec<_> = turns.hungry(now).into_iter().map(|(id, _)| id.0).collect();
             ids.sort_unstable();
             ids
         };
