@@ -4,6 +4,7 @@
 //! walks one follow through them.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod inbound;

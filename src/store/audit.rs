@@ -166,9 +166,7 @@ pub async fn audit(read: &DatabaseConnection, catalog: &Catalog) -> Result<Audit
     for (invariant, says, rows, violating) in checks() {
         let found = read
             .query_all_raw(statement(
-                &format!(
-                    "SELECT count(*) OVER () AS violations, * FROM ({violating}) LIMIT 10"
-                ),
+                &format!("SELECT count(*) OVER () AS violations, * FROM ({violating}) LIMIT 10"),
                 [],
             ))
             .await?;
