@@ -11,6 +11,8 @@ mod source;
 
 use std::path::Path;
 
+use clap::CommandFactory;
+use dripwheel::cli::Cli;
 use dripwheel::config::{Config, directory};
 use dripwheel::journey::parse::parse;
 use dripwheel::yaml::render_all;
@@ -155,111 +157,55 @@ fn the_project_keeps_its_rules() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-/// The rules on trial: what violates each, and what only looks as if it did.
+/// The rules on trial: what violates each, by rule, path and text.
+#[rustfmt::skip]
+const GUILTY: &[(&str, &str, &str)] = &[
+    ("floors", "src/policy/mod.rs", "//! x\nuse crate::store::Store;"),
+    ("floors", "src/policy/mod.rs", "//! x\nuse crate::{\n clock::Timestamp, store::{self}};"),
+    ("floors", "src/policy/mod.rs", "//! x\nfn f(store: &crate::store::Store) {}"),
+    ("floors", "src/policy/grant.rs", "//! x\nuse super::super::store::Store;"),
+    ("floors", "src/inbound/mod.rs", "//! x\nuse crate::sender::Sender;"),
+    ("floors", "src/sandbox/grant.rs", "//! x\nuse crate::policy::grant::Grant;"),
+    ("floors", "src/broadcast/mod.rs", "//! x"),
+    ("floors", "src/app.rs", "//! x\nuse crate::broadcast::Broadcast;"),
+    ("header", "src/app.rs", "use std::fmt;"),
+    ("name", "src/store/utils.rs", "//! x"),
+    ("name", "src/store/common/rows.rs", "//! x"),
+    ("words", "src/app.rs", "//! x\nstruct RawUser;"),
+    ("words", "src/app.rs", "//! x\nlet campaign_id = 1;"),
+    ("verbs", "src/app.rs", "//! x\nfn process_event() {}"),
+    ("purity", "src/journey/plan.rs", "//! x\npub async fn plan() {}"),
+    ("purity", "src/sender/x.rs", "//! Pure: x.\nuse std::fs::File;"),
+    ("left over", "src/app.rs", "//! x\nfn f() { dbg!(1); }"),
+    ("left over", "tests/it/x.rs", "//! x\n#[test]\n#[ignore]\nfn f() {}"),
+    ("left over", "src/app.rs", concat!("//! FIX", "ME")),
+    ("machine path", "sequences/x.yaml", concat!("# see /ho", "me/somebody/x")),
+    ("documents", "README.md", "see `src/nothing.rs`"),
+    ("documents", "README.md", "see `policy::Nothing`"),
+    ("documents", "README.md", "see `nothing::open`"),
+];
+
+/// What only looks as if it violated something.
+#[rustfmt::skip]
+const INNOCENT: &[(&str, &str)] = &[
+    ("src/policy/mod.rs", "//! x\n// crate::store\nfn f() { \"crate::store, dbg!\"; }"),
+    ("src/policy/mod.rs", "//! x\nuse crate::journey::{self, ids};\nuse crate::clock;"),
+    ("src/policy/mod.rs", "//! x\nfn f<'a>(c: char) { c == '\"' }\nconst R: &str = r#\"async\"#;"),
+    ("src/store/x.rs", "//! x\nlet (due_tx, due_rx) = mpsc::channel(1);"),
+    ("src/sandbox/x.rs", "//! x\nfn user_info() {}"),
+    ("tests/it/x.rs", "//! x\n#[ignore = \"needs a disk that can fail\"]\nfn f() {}"),
+    ("README.md", "`success`, `policy::judge`, `src/lib.rs`, `a / b`"),
+];
+
 #[test]
 fn every_rule_notices_what_it_is_for() {
     let long = "//! x\n".repeat(LINES_MAX + 1);
-    let fixme = format!("//! {}\n", concat!("FIX", "ME"));
-    let home = format!("//! see {}somebody/x\n", concat!("/ho", "me/"));
-    let guilty: &[(&str, &str, &str)] = &[
-        (
-            "floors",
-            "src/policy/mod.rs",
-            "//! x\nuse crate::store::Store;",
-        ),
-        (
-            "floors",
-            "src/policy/mod.rs",
-            "//! x\nuse crate::{\n clock::Timestamp, store::{self}};",
-        ),
-        (
-            "floors",
-            "src/policy/mod.rs",
-            "//! x\nfn f(store: &crate::store::Store) {}",
-        ),
-        (
-            "floors",
-            "src/policy/grant.rs",
-            "//! x\nuse super::super::store::Store;",
-        ),
-        (
-            "floors",
-            "src/inbound/mod.rs",
-            "//! x\nuse crate::sender::Sender;",
-        ),
-        (
-            "floors",
-            "src/sandbox/grant.rs",
-            "//! x\nuse crate::policy::grant::Grant;",
-        ),
-        ("floors", "src/broadcast/mod.rs", "//! x"),
-        (
-            "floors",
-            "src/app.rs",
-            "//! x\nuse crate::broadcast::Broadcast;",
-        ),
-        ("length", "src/app.rs", &long),
-        ("header", "src/app.rs", "use std::fmt;"),
-        ("name", "src/store/utils.rs", "//! x"),
-        ("name", "src/store/common/rows.rs", "//! x"),
-        ("words", "src/app.rs", "//! x\nstruct RawUser;"),
-        ("words", "src/app.rs", "//! x\nlet campaign_id = 1;"),
-        ("verbs", "src/app.rs", "//! x\nfn process_event() {}"),
-        (
-            "purity",
-            "src/journey/plan.rs",
-            "//! x\npub async fn plan() {}",
-        ),
-        (
-            "purity",
-            "src/sender/x.rs",
-            "//! Pure: x.\nuse std::fs::File;",
-        ),
-        ("left over", "src/app.rs", "//! x\nfn f() { dbg!(1); }"),
-        (
-            "left over",
-            "tests/it/x.rs",
-            "//! x\n#[test]\n#[ignore]\nfn f() {}",
-        ),
-        ("left over", "src/app.rs", &fixme),
-        ("machine path", "sequences/x.yaml", &home),
-        ("documents", "README.md", "see `src/nothing.rs`"),
-        ("documents", "README.md", "see `store::Nothing::open`"),
-        ("documents", "README.md", "see `nothing::open`"),
-    ];
-    for (rule, path, text) in guilty {
+    for (rule, path, text) in GUILTY.iter().chain(&[("length", "src/app.rs", &*long)]) {
         let found = violations(&[File::new(path, text)]);
         let noticed = found.len() == 1 && found[0].contains(&format!(": {rule}: "));
         assert!(noticed, "{rule} on trial with {text:?} found {found:?}");
     }
-    let innocent = [
-        (
-            "src/policy/mod.rs",
-            "//! x\n// crate::store\nfn f() { \"crate::store, dbg!\"; }",
-        ),
-        (
-            "src/policy/mod.rs",
-            "//! x\nuse crate::journey::{self, ids};\nuse crate::clock;",
-        ),
-        (
-            "src/policy/mod.rs",
-            "//! x\nfn f<'a>(c: char) -> bool { c == '\"' }\nconst R: &str = r#\"async\"#;",
-        ),
-        (
-            "src/store/x.rs",
-            "//! x\nlet (due_tx, due_rx) = mpsc::channel(1);",
-        ),
-        ("src/sandbox/x.rs", "//! x\nfn user_info() {}"),
-        (
-            "tests/it/x.rs",
-            "//! x\n#[ignore = \"needs a disk that can fail\"]\nfn f() {}",
-        ),
-        (
-            "README.md",
-            "`success`, `store::Store::open`, `src/lib.rs`, `a / b`",
-        ),
-    ];
-    for (path, text) in innocent {
+    for (path, text) in INNOCENT {
         assert_eq!(violations(&[File::new(path, text)]), [""; 0], "{text:?}");
     }
 }
@@ -334,5 +280,26 @@ fn what_the_readme_shows_works() {
     match Config::from_text(config, "README.md", &secret) {
         Ok(config) => assert_eq!(config.accounts.len(), 1),
         Err(problems) => panic!("{}", render_all(&problems, false)),
+    }
+}
+
+#[test]
+fn the_readme_names_every_command() {
+    let readme = text_of("README.md");
+    let rows: Vec<_> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for command in Cli::command().get_subcommands() {
+        let name = format!("`{}`", command.get_name());
+        let named = rows.iter().any(|row| {
+            row.split(" | ")
+                .next()
+                .is_some_and(|cell| cell.contains(&name))
+        });
+        assert!(
+            named,
+            "add a row for {name} to the README's table of commands"
+        );
     }
 }

@@ -204,18 +204,14 @@ fn purity(file: &File) -> Vec<Violation> {
     if !(promised || PURE.iter().any(|path| file.path.starts_with(path))) {
         return Vec::new();
     }
-    let said = |word: &&'static str| {
-        let word = *word;
-        places(&file.code, word).map(move |at| (at, word))
-    };
-    IMPURE
-        .iter()
-        .flat_map(|word| said(&word))
-        .map(|(at, word)| {
+    let mut found = Vec::new();
+    for word in IMPURE {
+        for at in places(&file.code, word) {
             let what = format!("`{word}` in a pure file: take the value as an argument instead");
-            file.note(at, "purity", what)
-        })
-        .collect()
+            found.push(file.note(at, "purity", what));
+        }
+    }
+    found
 }
 
 /// What is fine while one works and not afterwards.
