@@ -377,7 +377,8 @@ fn log(world: &World, account: &Account, labels: &Labels) -> Vec<LogLine> {
 
 /// The page's address for one phone.
 pub(super) fn link(app_id: &str, openid: &str, language: &str) -> String {
-    let mut query = url::form_urlencoded::Serializer::new("/?".to_owned());
+    let start = "/?".to_owned();
+    let mut query = url::form_urlencoded::Serializer::for_suffix(start, 2);
     query.append_pair("account", app_id);
     if !openid.is_empty() {
         query.append_pair("follower", openid);
