@@ -312,11 +312,9 @@ pub(super) fn strip(world: &World, account: Option<usize>, openid: &str, labels:
         grant: grant.map_or_else(
             || labels.no_grant.to_owned(),
             |grant| {
+                let (before, after) = labels.grant_left;
                 let rest = span_of(grant.closes_at.since(now));
-                format!(
-                    "{} {} · {} {rest}",
-                    labels.grant_left, grant.left, labels.grant_ends
-                )
+                format!("{before}{}{after} · {rest}", grant.left)
             },
         ),
     }
