@@ -5,10 +5,12 @@
 
 pub mod clock;
 pub mod config;
+
 pub mod inbound;
 pub mod journey;
 pub mod policy;
 pub mod sandbox;
 pub mod sender;
 pub mod store;
+pub mod story;
 pub mod yaml;

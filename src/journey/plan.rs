@@ -36,9 +36,10 @@ pub fn plan(
         let wanted = match step.due {
             Due::After(span) if span.is_zero() => enrolled_at,
             Due::After(span) => later(enrolled_at.plus(span), jitter),
-            Due::At { day, time } => {
-                later(at_time(enrolled_at, zone, day, time).unwrap_or(enrolled_at), jitter)
-            }
+            Due::At { day, time } => later(
+                at_time(enrolled_at, zone, day, time).unwrap_or(enrolled_at),
+                jitter,
+            ),
         };
         let earliest = plan.last().map_or(enrolled_at, |last| later(*last, gap));
         let mut due = wanted.max(earliest);
@@ -90,7 +91,10 @@ fn night(hours: &QuietHours, zone: &TimeZone, day: Date) -> Option<(Timestamp, T
     } else {
         day.tomorrow().ok()?
     };
-    Some((instant(zone, day, hours.from)?, instant(zone, end, hours.to)?))
+    Some((
+        instant(zone, day, hours.from)?,
+        instant(zone, end, hours.to)?,
+    ))
 }
 
 fn at_time(enrolled_at: Timestamp, zone: &TimeZone, day: u16, time: Time) -> Option<Timestamp> {

@@ -42,7 +42,10 @@ impl Problem {
             .take(EXCERPT_MAX)
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .collect();
-        let room = excerpt.chars().count().saturating_sub(place.column.saturating_sub(1));
+        let room = excerpt
+            .chars()
+            .count()
+            .saturating_sub(place.column.saturating_sub(1));
         let width = source
             .get(place.start..place.end)
             .and_then(|text| text.lines().next())
@@ -156,12 +159,7 @@ impl<'a> Problems<'a> {
     }
 
     /// Notes a problem at a place, and how to put it right.
-    pub fn note_with(
-        &mut self,
-        place: Place,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
+    pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
         self.found
             .push(Problem::new(self.source, self.file, place, message).fix(fix));
     }
@@ -280,7 +278,9 @@ fn words(error: &Error) -> (String, Option<String>) {
         ),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
-            Some(format!("set {name}, or write `${{{name}:-…}}` with a default")),
+            Some(format!(
+                "set {name}, or write `${{{name}:-…}}` with a default"
+            )),
         ),
         Error::Budget { breach, .. } => breach_words(breach),
         other => (

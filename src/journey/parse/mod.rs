@@ -16,8 +16,8 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ExitOn, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Pattern, Quiet, QuietHours, Reenter,
-    Sequence, Trigger,
+    Closed, ExitOn, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Pattern, Quiet, QuietHours,
+    Reenter, Sequence, Trigger,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
 use raw::{
@@ -260,9 +260,7 @@ impl Reader<'_> {
             None | Some(RawQuiet::Shift) => Quiet::Shift,
             Some(RawQuiet::Skip) => Quiet::Skip,
         };
-        let hours = from
-            .zip(to)
-            .map(|(from, to)| QuietHours { from, to, then });
+        let hours = from.zip(to).map(|(from, to)| QuietHours { from, to, then });
         (hours, raw.timezone.clone())
     }
 

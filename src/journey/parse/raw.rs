@@ -436,7 +436,10 @@ fn message_of<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<RawMess
         "article" => RawMessage::Article(map.next_value()?),
         other => return Err(de::Error::unknown_variant(other, KINDS)),
     };
-    no_more(map, "a message has one kind only: make this a step of its own")?;
+    no_more(
+        map,
+        "a message has one kind only: make this a step of its own",
+    )?;
     Ok(message)
 }
 

@@ -316,9 +316,9 @@ impl Reader<'_> {
         let written = at.value.trim();
         if written.contains("://") {
             let fix = "write a link such as https://example.com/a.png, or a path";
-            let url = self
-                .problems
-                .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
+            let url =
+                self.problems
+                    .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
             return Some(Asset::Url { url });
         }
         let found = path_problem(written, allowed)

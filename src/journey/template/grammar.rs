@@ -255,7 +255,8 @@ impl<'s> Words<'s> {
     }
 
     fn take(&mut self, sign: &str) -> bool {
-        let found = matches!(self.peek(), Some(Word::Sign(word) | Word::Name(word)) if word == sign);
+        let found =
+            matches!(self.peek(), Some(Word::Sign(word) | Word::Name(word)) if word == sign);
         if found {
             self.next += 1;
         }
@@ -314,10 +315,11 @@ impl<'s> Words<'s> {
                 open.pop().ok_or_else(stray)?;
             }
             _ => {
-                return Err(
-                    Refusal::new(at.clone(), format!("`{name}` is not allowed in messages"))
-                        .fix("use `if`, `elif`, `else` and `endif`"),
-                );
+                return Err(Refusal::new(
+                    at.clone(),
+                    format!("`{name}` is not allowed in messages"),
+                )
+                .fix("use `if`, `elif`, `else` and `endif`"));
             }
         }
         self.end()
@@ -355,8 +357,9 @@ impl<'s> Words<'s> {
             let (right, right_at) = self.value()?;
             for (kind, at) in [(left, left_at), (right, right_at)] {
                 if kind != Kind::Text {
-                    return Err(Refusal::new(at, "only texts can be compared")
-                        .fix("ask lists with `in`; turn an instant into text with `date(\"%H\")`"));
+                    return Err(Refusal::new(at, "only texts can be compared").fix(
+                        "ask lists with `in`; turn an instant into text with `date(\"%H\")`",
+                    ));
                 }
             }
             return Ok(());
@@ -455,7 +458,11 @@ impl<'s> Words<'s> {
             _ => return Err(Refusal::new(at, "the name of a filter is missing here")),
         };
         self.next += 1;
-        let wanted = if name == "date" { Kind::Moment } else { Kind::Text };
+        let wanted = if name == "date" {
+            Kind::Moment
+        } else {
+            Kind::Text
+        };
         if kind != wanted {
             let message = match wanted {
                 Kind::Moment => "`date` is for instants: now and follower.followed_at".to_owned(),
@@ -529,7 +536,10 @@ fn word(rest: &str, at: usize) -> Result<(Word<'_>, usize), Refusal> {
         };
         let text = &rest[1..=length];
         if text.contains('\\') {
-            return Err(Refusal::new(at..at + length + 2, "a backslash cannot stand here"));
+            return Err(Refusal::new(
+                at..at + length + 2,
+                "a backslash cannot stand here",
+            ));
         }
         return Ok((Word::Text(text), length + 2));
     }
@@ -544,7 +554,11 @@ fn word(rest: &str, at: usize) -> Result<(Word<'_>, usize), Refusal> {
 fn date_format(format: &str) -> bool {
     let mut letters = format.chars();
     while let Some(letter) = letters.next() {
-        if letter == '%' && !letters.next().is_some_and(|next| DATE_LETTERS.contains(next)) {
+        if letter == '%'
+            && !letters
+                .next()
+                .is_some_and(|next| DATE_LETTERS.contains(next))
+        {
             return false;
         }
     }
