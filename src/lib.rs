@@ -3,13 +3,16 @@
 //! The stages are folders, and their alphabetical order is the way of the data; `ARCHITECTURE.md`
 //! walks one follow through them.
 
+pub mod app;
 pub mod clock;
 pub mod config;
 
 pub mod inbound;
 pub mod journey;
+pub mod listener;
 pub mod policy;
 pub mod sandbox;
+pub mod scheduler;
 pub mod sender;
 pub mod store;
 pub mod story;

@@ -1,1 +1,218 @@
-//! Config.
+//! Configuration: `dripwheel.yaml` over the defaults of `default.yaml`.
+//!
+//! [`Config`] is what the rest of the program sees: complete, checked and in its own units. Secrets
+//! are in `SecretString`s from the moment they are read, and no message shows one or a value that
+//! came from the environment. `directory` reads the sequence files.
+//!
+//! Deliberately absent: what can change while the program runs. A change is a restart.
+
+mod account;
+mod check;
+pub mod directory;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::yaml::Problem;
+
+/// Every key with its default and what it is for.
+pub const DEFAULT_YAML: &str = include_str!("default.yaml");
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Server,
+    pub database: Database,
+    pub sequences: Sequences,
+    pub accounts: Vec<Account>,
+    pub wheel: Wheel,
+    pub sender: Sender,
+}
+
+/// The doors.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub console: Console,
+    pub api_keys: Vec<ApiKey>,
+    /// How the world reaches this server, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Largest callback body, in bytes.
+    pub callback_body_max: usize,
+}
+
+/// Who may see the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Console {
+    /// Whoever has an API key.
+    Key,
+    /// Whoever reaches it; only on a loopback address.
+    Open,
+}
+
+/// A key of the API.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub name: String,
+    pub secret: SecretString,
+    pub scopes: Vec<Scope>,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Read,
+    Write,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// `sqlite://path`.
+    pub url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequences {
+    /// Directory of the sequence files.
+    pub dir: PathBuf,
+}
+
+/// One Official Account.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Names it in URLs and sequences: `[a-z0-9_-]{1,64}`.
+    pub key: String,
+    /// For people and messages; the key when none is given.
+    pub name: String,
+    pub platform: PlatformName,
+    /// Name of the platform's rules.
+    pub profile: String,
+    pub app_id: String,
+    pub app_secret: SecretString,
+    /// Signs callbacks.
+    pub token: SecretString,
+    /// 43 characters; there unless `mode` is plain.
+    pub encoding_aes_key: Option<SecretString>,
+    /// Still accepted while the platform changes to the new one.
+    pub encoding_aes_key_previous: Option<SecretString>,
+    pub mode: CallbackMode,
+    /// Without a slash at the end.
+    pub api_base: String,
+    /// IANA name.
+    pub timezone: String,
+    pub rate: Rate,
+    /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
+    pub in_flight: Option<usize>,
+}
+
+/// Which platform an account is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PlatformName {
+    Wechat,
+}
+
+/// How an account's callbacks are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallbackMode {
+    Safe,
+    /// Both plain and encrypted; only the encrypted part counts.
+    Compat,
+    /// Not encrypted; for tests.
+    Plain,
+}
+
+/// Calls that an account may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    pub per_minute: u32,
+    pub per_day: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wheel {
+    /// Timers held in memory, at most.
+    pub ring_entries: usize,
+    /// How long before its instant a timer becomes a delivery.
+    pub lead: Duration,
+    pub sweep_every: Duration,
+    /// Timers that become deliveries in one transaction, at most.
+    pub promote_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Sends at the same time, of all accounts.
+    pub in_flight: usize,
+    pub per_account_in_flight: usize,
+    pub attempt_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+impl Config {
+    /// Reads a file; `${NAME}` comes from the environment, and relative paths start at the file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Vec<Problem>> {
+        let file = path.display().to_string();
+        let text = directory::read_text(path, crate::yaml::FILE_MAX)
+            .map_err(|why| vec![Problem::of_file(&file, why)])?;
+        let mut config = Self::from_text(&text, &file, &|name| std::env::var(name).ok())?;
+        config.start_paths_at(path.parent().unwrap_or(Path::new("")));
+        Ok(config)
+    }
+
+    /// Reads a text; paths stay as written, but those of secret files start at the directory of
+    /// `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_text(
+        text: &str,
+        file: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Problem>> {
+        check::config(text, file, env)
+    }
+
+    /// The account with a key.
+    pub fn account(&self, key: &str) -> Option<&Account> {
+        self.accounts.iter().find(|account| account.key == key)
+    }
+
+    fn start_paths_at(&mut self, base: &Path) {
+        self.sequences.dir = base.join(&self.sequences.dir);
+        if let Some(path) = self.database.url.strip_prefix("sqlite://") {
+            self.database.url = format!("sqlite://{}", base.join(path).display());
+        }
+    }
+}
+
+impl Default for Config {
+    /// What `default.yaml` says.
+    fn default() -> Self {
+        Self::from_text("{}", "default.yaml", &|_| None)
+            .expect("the embedded defaults are tested to be valid")
+    }
+}
+
+/// The JSON Schema of `dripwheel.yaml`, for editors.
+pub fn config_schema() -> serde_json::Value {
+    schemars::generate::SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<raw::RawConfig>()
+        .to_value()
+}

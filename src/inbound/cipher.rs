@@ -242,16 +242,13 @@ fn unpad(frame: &[u8]) -> Option<&[u8]> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::vectors::{
+        SEALED_A as SEALED, SEALED_B, SEALED_C, SEALED_D, SPAM_APP, SPAM_KEY as KEY,
+    };
     use super::*;
 
-    const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
     const OTHER_KEY: &str = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C";
     const APP: &str = "wxb11529c136998cb6";
-    const SPAM_APP: &str = "wx2c2769f8efd9abc2";
-    const SEALED: &str =
-        "jn1L23DB+6ELqJ+6bruv21Y6MD7KeIfP82D6gU39rmkgczbWwt5+3bnyg5K55bgVtVzd832WzZGMhkP72vVOfg==";
-    const SEALED_C: &str = "hyzAe4OzmOMbd6TvGdIOO6uBmdJoD0Fk53REIHvxYtJlE2B655HuD0m8KUePWB3+LrPXo87wzQ1QLvbeUgmBM4x6F8PGHQHFVAFmOD2LdJF9FrXpbUAh0B5GIItb52sn896wVsMSHGuPE328HnRGBcrS7C41IzDWyWNlZkyyXwon8T332jisa+h6tEDYsVticbSnyU8dKOIbgU6ux5VTjg3yt+WGzjlpKn6NPhRjpA912xMezR4kw6KWwMrCVKSVCZciVGCgavjIQ6X8tCOp3yZbGpy0VxpAe+77TszTfRd5RJSVO/HTnifJpXgCSUdUue1v6h0EIBYYI1BD1DlD+C0CR8e6OewpusjZ4uBl9FyJvnhvQl+q5rv1ixrcpCumEPo5MJSgM9ehVsNPfUM669WuMyVWQLCzpu9GhglF2PE=";
-    const SEALED_D: &str = "mfBCs65c67CeJw22u4VT2TD73q5H06+ocrAIxswCaeZ/d/Lw0msSZFHY0teqgSYiI1zR2gD2DKrB3TIrmX/liNSDrGqS8jSI/WPeKB5VPr7Ezr7gomZAyGCwJSgT1TRFWPfONGJMxuj2nk4faTuspAuVIFQ6SHwZuJBZC7mcJp7Cgr9cUhATQWDbOPaE7ukZBTV2YqyzH+UI2AK+J1S47cE79k1RX8t0hcTz/O0hlK8DGXKnvYv88qKQcI7z4iaajqHfRVZKBNyOODabs+It+ZfM3dWTeFcPgDbGtIEnpt/EDtuuA/zMvtkaKdHdswPnVZQ+xdwbYr3ldGvfT8HlEYEgkgKaThxTFobVlwzu2ZkXCjicbP3xdr15Iq48ObgzPpqYuZ3IEoyggZDKClquk0u0orMck4GTF/XyE8yGzc4=";
 
     fn cipher(app_id: &str, keys: &[&str]) -> Cipher {
         Cipher::new(app_id, keys).expect("a good key")
@@ -287,8 +284,7 @@ mod tests {
 
     #[test]
     fn the_encrypted_echostr_of_wecom_decrypts() {
-        let sealed = "P9nAzCzyDtyTWESHep1vC5X9xho/qYX3Zpb4yKa9SKld1DsH3Iyt3tP3zNdtp+4RPcs8TgAE7OaBO+FZXvnaqQ==";
-        let opened = cipher("wx5823bf96d3bd56c7", &[OTHER_KEY]).decrypt(sealed);
+        let opened = cipher("wx5823bf96d3bd56c7", &[OTHER_KEY]).decrypt(SEALED_B);
         assert_eq!(opened.unwrap().message, b"1616140317555161061");
     }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
-use thiserror::Error;
 
-use super::cipher::{Cipher, CipherError};
+use super::cipher::Cipher;
 use super::message::{self, Message};
+pub use super::refusal::{Doubt, Refusal};
 use super::signature;
 use super::xml::{BODY_BYTES_MAX, Fields, Format, ReadError};
 use crate::clock::Timestamp;
@@ -76,74 +76,6 @@ impl fmt::Debug for Query {
             .field("timestamp", &self.timestamp)
             .field("encrypt_type", &self.encrypt_type)
             .finish_non_exhaustive()
-    }
-}
-
-/// A callback is not let in. The text is for the caller and tells nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// Not proven to come from the platform, or not meant for this account.
-    #[error("forbidden")]
-    Forbidden(Doubt),
-    /// Not written as the platform writes.
-    #[error("malformed")]
-    Malformed(ReadError),
-    /// Longer than 64 KiB.
-    #[error("too large")]
-    TooLarge,
-}
-
-/// What a callback failed at. For logs and counters only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Doubt {
-    #[error("the timestamp is missing or not a number of seconds")]
-    Timestamp,
-    #[error("the timestamp is too far from now: check the clocks, or it is an old request again")]
-    Age,
-    #[error("the signature is missing or wrong: check the token")]
-    Signature,
-    #[error(
-        "the callback is not encrypted: set the console to safe mode, or this account to plain"
-    )]
-    NotEncrypted,
-    #[error("the callback is encrypted, but the account has no EncodingAESKey")]
-    NoCipher,
-    #[error(transparent)]
-    Cipher(#[from] CipherError),
-}
-
-impl Refusal {
-    /// The HTTP status to answer with.
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::Forbidden(_) => 403,
-            Self::Malformed(_) => 400,
-            Self::TooLarge => 413,
-        }
-    }
-
-    /// What exactly was wrong, for our own log; never for the caller.
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Forbidden(doubt) => doubt.to_string(),
-            Self::Malformed(error) => error.to_string(),
-            Self::TooLarge => ReadError::Oversized.to_string(),
-        }
-    }
-}
-
-impl From<Doubt> for Refusal {
-    fn from(doubt: Doubt) -> Self {
-        Self::Forbidden(doubt)
-    }
-}
-
-impl From<ReadError> for Refusal {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Oversized => Self::TooLarge,
-            ReadError::Malformed(_) => Self::Malformed(error),
-        }
     }
 }
 
@@ -313,5 +245,246 @@ fn check(door: &Door, given: Option<&str>, parts: &[&str]) -> Result<(), Refusal
         Ok(())
     } else {
         Err(Doubt::Signature.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::*;
+    use super::*;
+
+    const PLAIN_BODY: &str = r#"{"ToUserName":"gh_97417a04a28d","FromUserName":"o9AgO5Kd5ggOC-bXrbNODIiE3bGY","CreateTime":1714037059,"MsgType":"event","Event":"debug_demo","debug_str":"hello world"}"#;
+
+    fn plain_query() -> Query {
+        query(&[
+            ("timestamp", "1714037059"),
+            ("nonce", "486452656"),
+            ("signature", "899cf89e464efb63f54ddac96b0a0a235f53aa78"),
+        ])
+    }
+
+    #[test]
+    fn answers_that_say_nothing_and_answers_to_plain_callbacks_stay_plain() {
+        let door = spam_door(Mode::Safe);
+        for (text, key_index) in [("", Some(0)), ("success", Some(0)), ("<xml/>", None)] {
+            let reply = Reply {
+                text,
+                sent_at: at(1),
+                nonce: "1",
+                random: [0; 16],
+            };
+            assert_eq!(seal(&door, key_index, Format::Xml, &reply), text);
+        }
+    }
+
+    #[test]
+    fn the_handshake_echoes_only_harmless_text_under_a_good_signature() {
+        let door = door(Mode::Safe, "AAAAA", SPAM_APP, SPAM_KEY);
+        let greeted = |echo: &str, signature: &str| {
+            let pairs = [
+                ("timestamp", "1714036504"),
+                ("nonce", "1514711492"),
+                ("signature", signature),
+                ("echostr", echo),
+            ];
+            greet(&door, &query(&pairs), at(1_714_036_504))
+        };
+        let good = "f464b24fc39322e44b38aa78f5edd27bd1441696";
+        assert_eq!(
+            greeted("4375120948345356249", good).unwrap(),
+            "4375120948345356249"
+        );
+        assert_eq!(
+            greeted("1", &good.replace('f', "0")),
+            Err(Doubt::Signature.into())
+        );
+        for echo in ["", "<script>", "a b", "中", &"1".repeat(ECHO_BYTES_MAX + 1)] {
+            assert_eq!(greeted(echo, good).unwrap_err().status(), 400, "{echo}");
+        }
+        let stale = greet(&door, &query(&[]), at(1_714_036_504));
+        assert_eq!(stale, Err(Doubt::Timestamp.into()));
+    }
+
+    #[test]
+    fn a_plain_callback_opens_in_plain_mode_only() {
+        let now = at(1_714_037_059);
+        let with = |mode| {
+            open(
+                &door(mode, "AAAAA", SPAM_APP, SPAM_KEY),
+                &plain_query(),
+                PLAIN_BODY.as_bytes(),
+                now,
+            )
+        };
+        assert_eq!(with(Mode::Plain).unwrap().key_index, None);
+        assert_eq!(with(Mode::Safe).unwrap_err(), Doubt::NotEncrypted.into());
+        assert_eq!(with(Mode::Compat).unwrap_err(), Doubt::NotEncrypted.into());
+    }
+
+    #[test]
+    fn requests_are_taken_five_minutes_either_way_and_not_a_second_longer() {
+        let door = spam_door(Mode::Safe);
+        let body = sealed_xml(SEALED_C);
+        for (offset, taken) in [
+            (-301, false),
+            (-300, true),
+            (0, true),
+            (300, true),
+            (301, false),
+        ] {
+            let opened = open(&door, &query_c(), body.as_bytes(), at(SENT_C + offset));
+            assert_eq!(opened.is_ok(), taken, "{offset}");
+            if let Err(refusal) = opened {
+                assert_eq!(refusal, Doubt::Age.into());
+            }
+        }
+        for timestamp in [
+            "",
+            "-1",
+            "+1409735669",
+            " 1409735669",
+            "1409735669.0",
+            "abc",
+            "99999999999999999999",
+            "１",
+        ] {
+            let query = Query {
+                timestamp: Some(timestamp.into()),
+                ..query_c()
+            };
+            assert_eq!(
+                refusal(&door, &query, &body),
+                Doubt::Timestamp.into(),
+                "{timestamp}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_signature_over_the_ciphertext_opens_an_encrypted_callback() {
+        let door = spam_door(Mode::Safe);
+        let body = sealed_xml(SEALED_C);
+        let plain = signature::sign(&["spamtest", &SENT_C.to_string(), "1320562132"]);
+        for given in [None, Some(""), Some("0"), Some(plain.as_str())] {
+            let query = Query {
+                msg_signature: given.map(str::to_owned),
+                signature: Some(plain.clone()),
+                ..query_c()
+            };
+            assert_eq!(refusal(&door, &query, &body), Doubt::Signature.into());
+        }
+        for nonce in [
+            "",
+            "1320562133",
+            "a b",
+            "<x>",
+            &"1".repeat(NONCE_BYTES_MAX + 1),
+        ] {
+            let query = aes_query(SENT_C, nonce, SIGNATURE_C);
+            assert_eq!(
+                refusal(&door, &query, &body),
+                Doubt::Signature.into(),
+                "{nonce}"
+            );
+        }
+        let upper = aes_query(SENT_C, "1320562132", &SIGNATURE_C.to_uppercase());
+        assert!(open(&door, &upper, body.as_bytes(), at(SENT_C)).is_ok());
+    }
+
+    #[test]
+    fn a_callback_without_its_encrypted_half_is_refused() {
+        for mode in [Mode::Safe, Mode::Compat] {
+            let door = spam_door(mode);
+            for encrypt_type in [None, Some("raw"), Some("")] {
+                let encrypt_type = encrypt_type.map(str::to_owned);
+                let query = Query {
+                    encrypt_type,
+                    ..query_c()
+                };
+                let refusal = refusal(&door, &query, &sealed_xml(SEALED_C));
+                assert_eq!(refusal, Doubt::NotEncrypted.into());
+            }
+            for body in [PLAIN_BODY, &sealed_xml("")] {
+                assert_eq!(refusal(&door, &query_c(), body), Doubt::NotEncrypted.into());
+            }
+        }
+        let door = Door {
+            cipher: None,
+            ..spam_door(Mode::Safe)
+        };
+        assert_eq!(
+            refusal(&door, &query_c(), &sealed_xml(SEALED_C)),
+            Doubt::NoCipher.into()
+        );
+    }
+
+    #[test]
+    fn the_previous_token_still_opens_and_an_empty_one_never_does() {
+        let body = sealed_xml(SEALED_C);
+        let with = |token: &str, previous: Option<&str>| Door {
+            token: token.into(),
+            previous_token: previous.map(Into::into),
+            ..spam_door(Mode::Safe)
+        };
+        let opens =
+            |door: &Door, query: &Query| open(door, query, body.as_bytes(), at(SENT_C)).is_ok();
+        assert!(opens(&with("new", Some("spamtest")), &query_c()));
+        assert!(opens(&with("spamtest", Some("old")), &query_c()));
+        assert!(!opens(&with("new", Some("old")), &query_c()));
+        let forged = signature::sign(&["", &SENT_C.to_string(), "1", SEALED_C]);
+        assert!(!opens(
+            &with("", Some("")),
+            &aes_query(SENT_C, "1", &forged)
+        ));
+    }
+
+    #[test]
+    fn bodies_that_are_too_large_or_malformed_say_so() {
+        let door = spam_door(Mode::Safe);
+        let large = sealed_xml(&"A".repeat(BODY_BYTES_MAX));
+        assert_eq!(refusal(&door, &query_c(), &large), Refusal::TooLarge);
+        let twice = sealed_xml("A").replace("</xml>", "<Encrypt>B</Encrypt></xml>");
+        for body in ["", "hello", "<xml>", "{}}", "[]", &twice] {
+            assert_eq!(refusal(&door, &query_c(), body).status(), 400, "{body}");
+        }
+        let cipher = Cipher::new(SPAM_APP, &[SPAM_KEY]).unwrap();
+        for inner in [
+            "",
+            "x",
+            "<xml/>",
+            "<!DOCTYPE x><xml/>",
+            &sealed_xml(SEALED_C),
+        ] {
+            let (query, body) = signed(&cipher.encrypt(inner.as_bytes(), 0, [1; 16]));
+            assert_eq!(refusal(&door, &query, &body).status(), 400, "{inner}");
+        }
+    }
+
+    #[test]
+    fn nothing_happens_long_after_it_was_told() {
+        let happened = |seconds: i64| {
+            let inner = format!(
+                "<xml><ToUserName>gh_1</ToUserName><FromUserName>o1</FromUserName>\
+                 <CreateTime>{seconds}</CreateTime><MsgType>image</MsgType></xml>"
+            );
+            let cipher = Cipher::new(SPAM_APP, &[SPAM_KEY]).unwrap();
+            let (query, body) = signed(&cipher.encrypt(inner.as_bytes(), 0, [1; 16]));
+            let opened = open(&spam_door(Mode::Safe), &query, body.as_bytes(), at(SENT_C));
+            opened.unwrap().message.arrival.created_at.seconds()
+        };
+        assert_eq!(happened(SENT_C - 86_400), SENT_C - 86_400);
+        assert_eq!(happened(SENT_C + 300), SENT_C + 300);
+        assert_eq!(happened(SENT_C + 301), SENT_C);
+        assert_eq!(happened(999_999_999_999), SENT_C);
+    }
+
+    #[test]
+    fn a_parameter_given_twice_is_no_query_and_none_shows_in_debug_output() {
+        let twice = r#"{"signature":"a","signature":"b"}"#;
+        assert!(serde_json::from_str::<Query>(twice).is_err());
+        let shown = format!("{:?} {:?}", query_c(), spam_door(Mode::Safe));
+        for secret in [SIGNATURE_C, "spamtest", SPAM_KEY] {
+            assert!(!shown.contains(secret));
+        }
     }
 }

@@ -136,3 +136,106 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::xml::{BODY_BYTES_MAX, DEPTH_MAX, ELEMENTS_MAX, Format};
+    use super::*;
+
+    fn read(body: &str) -> Result<Fields, ReadError> {
+        Fields::read(body.as_bytes(), Format::Json)
+    }
+
+    #[test]
+    fn scalars_become_the_text_that_xml_would_have() {
+        let fields = read(
+            r#"{"FromUserName":"o\u0041","CreateTime":1714037059,"MsgId":18446744073709551615,
+                "Latitude":23.5,"Yes":true,"Nothing":null,"Below":-1,
+                "Event":{"List":[{"TemplateId":"T1"},{"TemplateId":"T2"}]}}"#,
+        )
+        .unwrap();
+        for (name, text) in [
+            ("FromUserName", "oA"),
+            ("CreateTime", "1714037059"),
+            ("MsgId", "18446744073709551615"),
+            ("Latitude", "23.5"),
+            ("Yes", "true"),
+            ("Nothing", ""),
+            ("Below", "-1"),
+            ("Event", ""),
+        ] {
+            assert_eq!(fields.get(name), Some(text), "{name}");
+        }
+        assert_eq!(
+            (fields.get("TemplateId"), fields.first("TemplateId")),
+            (None, Some("T1"))
+        );
+    }
+
+    #[test]
+    fn decisive_keys_occur_once_whatever_they_hold() {
+        for body in [
+            r#"{"Encrypt":"a","Encrypt":"b"}"#,
+            r#"{"FromUserName":"a","FromUserName":"a"}"#,
+            r#"{"FromUserName":["a"],"FromUserName":"b"}"#,
+            r#"{"FromUserName":{"a":1},"FromUserName":"b"}"#,
+            r#"{"FromUserName":null,"FromUserName":"b"}"#,
+            r#"{"FromUserName":"a","\u0046romUserName":"b"}"#,
+        ] {
+            let error = read(body).unwrap_err();
+            assert_eq!(
+                error,
+                ReadError::Malformed("a field occurs twice"),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn depth_count_and_size_are_bounded_at_the_edge() {
+        let nested =
+            |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth - 1), "}".repeat(depth - 1));
+        assert!(read(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(
+            read(&nested(DEPTH_MAX + 1)).unwrap_err(),
+            ReadError::Malformed("nested too deeply")
+        );
+        assert!(read(&format!(r#"{{"a":{}"#, "[".repeat(60_000))).is_err());
+        let many = |count: usize| format!(r#"{{"a":[{}]}}"#, vec!["1"; count - 2].join(","));
+        assert!(read(&many(ELEMENTS_MAX)).is_ok());
+        assert_eq!(
+            read(&many(ELEMENTS_MAX + 1)).unwrap_err(),
+            ReadError::Malformed("too many elements")
+        );
+        let long = format!(r#"{{"Content":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
+        assert_eq!(read(&long).unwrap_err(), ReadError::Oversized);
+    }
+
+    #[test]
+    fn what_is_not_one_json_object_is_refused() {
+        for body in [
+            "",
+            "{",
+            "[]",
+            "1",
+            "null",
+            r#""a""#,
+            "{}{}",
+            "{} x",
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\u0000"}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":1e999}"#,
+            "{'a':1}",
+            r#"{"a" 1}"#,
+            "{1:2}",
+            "// x\n{}",
+            r#"["FromUserName"]"#,
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        assert!(Fields::read(b"{\"a\":\"\xff\"}", Format::Json).is_err());
+    }
+}

@@ -27,17 +27,6 @@ const TEXT_BYTES_MAX: usize = 4 * 1024;
 /// Last second of the year 9999: later instants have no usual form.
 const SECONDS_MAX: i64 = 253_402_300_799;
 
-/// Kinds of message that a follower sends.
-const MESSAGES: [&str; 7] = [
-    "text",
-    "image",
-    "voice",
-    "video",
-    "shortvideo",
-    "location",
-    "link",
-];
-
 /// Events that the platform itself causes: their `FromUserName` is some system account.
 const SYSTEM_EVENTS: [&str; 12] = [
     "annual_renew",
@@ -139,10 +128,12 @@ fn read_message(kind: &str, fields: &Fields) -> Event {
             message_kind: kind.to_owned(),
             text: clean(fields.get("Content").unwrap_or(""), TEXT_BYTES_MAX),
         },
-        _ if MESSAGES.contains(&kind) => Event::MessageReceived {
-            message_kind: kind.to_owned(),
-            text: String::new(),
-        },
+        ("image" | "voice" | "video" | "shortvideo" | "location" | "link", _) => {
+            Event::MessageReceived {
+                message_kind: kind.to_owned(),
+                text: String::new(),
+            }
+        }
         _ => other(kind),
     }
 }
@@ -230,4 +221,277 @@ fn clean(text: &str, bytes_max: usize) -> String {
     let mut clean: String = text.chars().filter(kept).collect();
     clean.truncate(clean.floor_char_boundary(bytes_max));
     clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message from `o1` to `gh_1` at second 1395658920, with the given further elements.
+    fn xml(rest: &str) -> String {
+        format!(
+            "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\
+             <FromUserName><![CDATA[o1]]></FromUserName><CreateTime>1395658920</CreateTime>\n{rest}</xml>"
+        )
+    }
+
+    fn event_xml(name: &str, rest: &str) -> String {
+        xml(&format!(
+            "<MsgType><![CDATA[event]]></MsgType><Event><![CDATA[{name}]]></Event>{rest}"
+        ))
+    }
+
+    fn keyed(name: &str, key: &str) -> String {
+        event_xml(name, &format!("<EventKey><![CDATA[{key}]]></EventKey>"))
+    }
+
+    fn text(content: &str) -> String {
+        let kind = "<MsgType><![CDATA[text]]></MsgType>";
+        xml(&format!(
+            "{kind}<Content><![CDATA[{content}]]></Content><MsgId>7</MsgId>"
+        ))
+    }
+
+    fn arrival(body: &str) -> Arrival {
+        read(body.as_bytes(), Format::Xml).expect(body).arrival
+    }
+
+    fn event(body: &str) -> Event {
+        arrival(body).event
+    }
+
+    fn followed(scene: &str) -> Event {
+        let scene = Some(scene.to_owned()).filter(|scene| !scene.is_empty());
+        Event::Followed { scene }
+    }
+
+    #[test]
+    fn a_follow_carries_its_scene_only_if_a_qr_code_led_to_it() {
+        assert_eq!(event(&event_xml("subscribe", "")), followed(""));
+        for (key, scene) in [
+            ("", ""),
+            ("qrscene_123123", "123123"),
+            ("qrscene_", ""),
+            ("qrscene_qrscene_a", "qrscene_a"),
+            ("qrscene_春节", "春节"),
+            ("last_trade_no_4008072001201701105817415015", ""),
+            ("scanbarcode|keystandard|keystr", ""),
+            ("QRSCENE_1", ""),
+        ] {
+            assert_eq!(event(&keyed("subscribe", key)), followed(scene), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_real_looking_follow_is_read_whole() {
+        let body = "<xml><ToUserName><![CDATA[gh_b629c48b653e]]></ToUserName>\
+            <FromUserName><![CDATA[ollB4jv7LA3tydjviJp5V9qTU_kA]]></FromUserName>\
+            <CreateTime>1372307736</CreateTime><MsgType><![CDATA[event]]></MsgType>\
+            <Event><![CDATA[subscribe]]></Event><EventKey><![CDATA[]]></EventKey></xml>";
+        let message = read(body.as_bytes(), Format::Xml).unwrap();
+        assert_eq!(message.to_user_name, "gh_b629c48b653e");
+        assert_eq!(message.arrival.openid, "ollB4jv7LA3tydjviJp5V9qTU_kA");
+        assert_eq!(
+            message.arrival.created_at,
+            Timestamp::from_seconds(1_372_307_736)
+        );
+        assert!(!format!("{message:?}").contains("ollB4"));
+    }
+
+    #[test]
+    fn the_platforms_samples_have_their_meaning_in_any_case() {
+        let scanned = |scene: &str| Event::Scanned {
+            scene: scene.to_owned(),
+        };
+        let clicked = |key: &str| Event::Clicked {
+            key: key.to_owned(),
+        };
+        let info = "<EventKey>6</EventKey><ScanCodeInfo><ScanType>qrcode</ScanType>\
+                    <ScanResult><![CDATA[2]]></ScanResult></ScanCodeInfo>";
+        for (body, meaning) in [
+            (keyed("unsubscribe", ""), Event::Unfollowed),
+            (keyed("UNSUBSCRIBE", ""), Event::Unfollowed),
+            (keyed("SCAN", "SCENE_VALUE"), scanned("SCENE_VALUE")),
+            (keyed("scan", "qrscene_kept"), scanned("qrscene_kept")),
+            (keyed("CLICK", "EVENTKEY"), clicked("EVENTKEY")),
+            (keyed("Click", "中文"), clicked("中文")),
+            (event_xml("scancode_push", info), clicked("6")),
+            (event_xml("scancode_waitmsg", info), clicked("6")),
+        ] {
+            assert_eq!(event(&body), meaning, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_tap_on_a_menu_message_counts_as_a_click_and_not_as_a_message() {
+        let tap = xml(
+            "<MsgType><![CDATA[text]]></MsgType><Content><![CDATA[满意]]></Content>\
+             <MsgId>1234567890123456</MsgId><bizmsgmenuid>101</bizmsgmenuid>",
+        );
+        assert_eq!(
+            event(&tap),
+            Event::Clicked {
+                key: "101".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn every_kind_of_message_is_received_and_only_text_has_text() {
+        for kind in "text image voice video shortvideo location link".split(' ') {
+            let body = xml(&format!(
+                "<MsgType>{}</MsgType><Content>hi</Content><MsgId>1</MsgId>",
+                kind.to_uppercase()
+            ));
+            let text = if kind == "text" { "hi" } else { "" }.to_owned();
+            let message_kind = kind.to_owned();
+            assert_eq!(event(&body), Event::MessageReceived { message_kind, text });
+        }
+    }
+
+    #[test]
+    fn other_events_are_kept_by_name_and_those_about_nobody_have_no_follower() {
+        let list = "<SubscribeMsgPopupEvent><List><TemplateId>T1</TemplateId></List>\
+                    <List><TemplateId>T2</TemplateId></List></SubscribeMsgPopupEvent>";
+        let urls = "<ArticleUrlResult><Count>1</Count><ResultList><item><ArticleIdx>1</ArticleIdx>\
+                    </item></ResultList></ArticleUrlResult>";
+        for (name, rest, openid) in [
+            ("LOCATION", "<Latitude>23.137466</Latitude>", "o1"),
+            ("VIEW", "<EventKey><![CDATA[www.qq.com]]></EventKey>", "o1"),
+            ("TEMPLATESENDJOBFINISH", "<MsgID>200163836</MsgID>", "o1"),
+            ("subscribe_msg_popup_event", list, "o1"),
+            (
+                "pic_weixin",
+                "<SendPicsInfo><Count>1</Count></SendPicsInfo>",
+                "o1",
+            ),
+            ("MASSSENDJOBFINISH", urls, ""),
+            ("PUBLISHJOBFINISH", "", ""),
+            ("wxa_nickname_audit", "", ""),
+            ("user_authorization_revoke", "<OpenID>o2</OpenID>", "o2"),
+            ("never_heard_of", "<New><Thing/></New>", "o1"),
+        ] {
+            let arrival = arrival(&event_xml(name, rest));
+            let name = name.to_lowercase();
+            assert_eq!(
+                (arrival.event, arrival.openid.as_str()),
+                (Event::Other { name }, openid)
+            );
+        }
+        let unknown = xml("<MsgType>hologram</MsgType>");
+        assert_eq!(
+            event(&unknown),
+            Event::Other {
+                name: "hologram".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn the_same_callback_has_the_same_digest_in_xml_and_json() {
+        let json = r#"{"ToUserName":"gh_1","FromUserName":"o1","CreateTime":1395658920,
+                       "MsgType":"event","Event":"subscribe","EventKey":"qrscene_1"}"#;
+        let json = read(json.as_bytes(), Format::Json).unwrap();
+        assert_eq!(json.arrival, arrival(&keyed("subscribe", "qrscene_1")));
+        // Fixed, since digests are stored: a change would take in again what is already in.
+        assert_eq!(json.arrival.digest, -3_404_346_341_340_523_831);
+    }
+
+    #[test]
+    fn events_that_the_official_keys_confuse_have_digests_of_their_own() {
+        let list = |template| format!("<E><List><TemplateId>{template}</TemplateId></List></E>");
+        let mut bodies = vec![
+            text("a"),
+            text("a").replace("o1", "o2"),
+            text("a").replace("gh_1", "gh_2"),
+            text("a").replace("1395658920", "1395658921"),
+            text("a").replace("<MsgId>7", "<MsgId>8"),
+            keyed("CLICK", "a"),
+            keyed("CLICK", "b"),
+            keyed("SCAN", "a"),
+            keyed("subscribe", ""),
+            keyed("unsubscribe", ""),
+            event_xml("user_get_card", "<UserCardCode>1</UserCardCode>"),
+            event_xml("user_get_card", "<UserCardCode>2</UserCardCode>"),
+            event_xml("subscribe_msg_popup_event", &list("T1")),
+            event_xml("subscribe_msg_popup_event", &list("T2")),
+            event_xml("TEMPLATESENDJOBFINISH", "<MsgID>1</MsgID>"),
+            event_xml("TEMPLATESENDJOBFINISH", "<MsgID>2</MsgID>"),
+        ];
+        // Parts that run together alike must not count alike.
+        bodies.push(keyed("CLICK", "1").replace("</xml>", "<MsgId>23</MsgId></xml>"));
+        bodies.push(keyed("CLICK", "12").replace("</xml>", "<MsgId>3</MsgId></xml>"));
+        let digests: std::collections::HashSet<_> =
+            bodies.iter().map(|body| arrival(body).digest).collect();
+        assert_eq!(digests.len(), bodies.len());
+        assert_eq!(
+            arrival(&keyed("click", "a")).digest,
+            arrival(&keyed("CLICK", "a")).digest
+        );
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters_and_lose_control_characters() {
+        let kept = |content: &str| arrival(&text(content)).event.detail().to_owned();
+        assert_eq!(kept(&"中".repeat(2_000)), "中".repeat(TEXT_BYTES_MAX / 3));
+        assert_eq!(kept(&"x".repeat(TEXT_BYTES_MAX)).len(), TEXT_BYTES_MAX);
+        assert_eq!(kept("a\u{8}b\u{7f}c\n\td\u{85}😀"), "abc\n\td😀");
+        let scene = event(&keyed("SCAN", &"é".repeat(200)));
+        assert_eq!(scene.detail(), "é".repeat(KEY_BYTES_MAX / 2));
+    }
+
+    #[test]
+    fn instants_are_whole_seconds_within_the_calendar() {
+        let at = |second: &str| {
+            read(
+                text("a").replace("1395658920", second).as_bytes(),
+                Format::Xml,
+            )
+        };
+        for (second, seconds) in [
+            ("0", 0),
+            (" 12 ", 12),
+            ("<![CDATA[12]]>", 12),
+            ("253402300800", SECONDS_MAX),
+            ("999999999999999999", SECONDS_MAX),
+        ] {
+            let created_at = at(second).unwrap().arrival.created_at;
+            assert_eq!(created_at, Timestamp::from_seconds(seconds), "{second}");
+        }
+        for second in [
+            "",
+            "-1",
+            "+1",
+            "1.5",
+            "1e9",
+            "abc",
+            "１２",
+            "9999999999999999999",
+            "0x10",
+        ] {
+            assert!(at(second).is_err(), "{second}");
+        }
+    }
+
+    #[test]
+    fn what_every_message_has_must_be_there_and_ids_must_be_ids() {
+        let whole = text("a");
+        for name in ["ToUserName", "FromUserName", "CreateTime", "MsgType"] {
+            let without = whole.replace(name, "Elsewhere");
+            assert!(read(without.as_bytes(), Format::Xml).is_err(), "{name}");
+        }
+        assert!(read(xml("<MsgType>event</MsgType>").as_bytes(), Format::Xml).is_err());
+        for id in ["", "o 1", "o\n1", "关注", &"o".repeat(ID_BYTES_MAX + 1)] {
+            assert!(
+                read(whole.replace("o1", id).as_bytes(), Format::Xml).is_err(),
+                "{id}"
+            );
+            assert!(
+                read(whole.replace("gh_1", id).as_bytes(), Format::Xml).is_err(),
+                "{id}"
+            );
+        }
+        let longest = whole.replace("o1", &"o".repeat(ID_BYTES_MAX));
+        assert_eq!(arrival(&longest).openid.len(), ID_BYTES_MAX);
+    }
 }

@@ -1,8 +1,12 @@
 //! A platform event arrives: verified, decrypted, taken in exactly once, then answered.
 
+pub mod callback;
 pub mod cipher;
 pub mod envelope;
 mod json;
 pub mod message;
+pub mod refusal;
 pub mod signature;
+#[cfg(test)]
+mod vectors;
 pub mod xml;

@@ -304,3 +304,187 @@ fn check_encoding(declaration: &BytesDecl<'_>) -> Result<(), ReadError> {
         Some(_) => Err(ReadError::Malformed("an encoding other than UTF-8")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Fields, ReadError> {
+        Fields::read(body.as_bytes(), Format::Xml)
+    }
+
+    fn refused(body: &str) {
+        assert!(read(body).is_err(), "{:.200}", body);
+    }
+
+    fn get<'a>(fields: &'a Fields, name: &str) -> &'a str {
+        fields.get(name).expect(name)
+    }
+
+    #[test]
+    fn the_platforms_own_shape_is_read() {
+        let fields = read(
+            "<xml><ToUserName><![CDATA[gh_1]]></ToUserName>\n<CreateTime>123</CreateTime>\n\
+             <EventKey><![CDATA[]]></EventKey><Empty/>\
+             <Event><![CDATA[subscribe_msg_sent_event]]></Event>\n<SubscribeMsgSentEvent>\
+             <List><TemplateId><![CDATA[T1]]></TemplateId></List>\
+             <List><TemplateId><![CDATA[T2]]></TemplateId></List></SubscribeMsgSentEvent></xml>\n",
+        )
+        .unwrap();
+        assert_eq!(get(&fields, "ToUserName"), "gh_1");
+        assert_eq!(get(&fields, "CreateTime"), "123");
+        assert_eq!((get(&fields, "EventKey"), get(&fields, "Empty")), ("", ""));
+        assert_eq!(
+            (fields.get("TemplateId"), fields.first("TemplateId")),
+            (None, Some("T1"))
+        );
+        assert_eq!(format!("{fields:?}").matches("gh_1").count(), 0);
+    }
+
+    #[test]
+    fn text_keeps_its_space_and_layout_around_cdata_does_not() {
+        let cases = [
+            ("<![CDATA[ a\nb ]]>", " a\nb "),
+            ("\n  <![CDATA[a]]>\n", "a"),
+            (" a ", " a "),
+            ("a &lt; &gt; b", "a < > b"),
+            ("&amp;&quot;&apos;&#65;&#x4e2d;&#9;", "&\"'A中\t"),
+            ("<![CDATA[&amp;<b>]]>", "&amp;<b>"),
+            ("<![CDATA[a]]]]><![CDATA[>b]]>", "a]]>b"),
+            ("<![CDATA[<![CDATA[a]]>", "<![CDATA[a"),
+            ("<![CDATA[a]]>b]]>", "ab]]>"),
+            ("😀 é", "😀 é"),
+        ];
+        for (written, text) in cases {
+            let fields = read(&format!("<xml><Content>{written}</Content></xml>")).unwrap();
+            assert_eq!(get(&fields, "Content"), text, "{written}");
+        }
+    }
+
+    #[test]
+    fn document_types_and_entities_of_ones_own_are_refused() {
+        for body in [
+            r#"<!DOCTYPE lolz [<!ENTITY lol "lol"><!ENTITY lol2 "&lol;&lol;&lol;">]><xml><Content>&lol2;</Content></xml>"#,
+            r#"<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><xml><Content>&e;</Content></xml>"#,
+            r#"<!DOCTYPE x SYSTEM "http://169.254.169.254/"><xml/>"#,
+            r#"<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1/"> %p;]><xml/>"#,
+            "<!DOCTYPE xml><xml/>",
+            "<xml><!DOCTYPE xml></xml>",
+            "<xml><Content>&lol;</Content></xml>",
+            "<xml><Content>&nbsp;</Content></xml>",
+            "<xml><Content>&AMP;</Content></xml>",
+            "<xml><Content>&amp</Content></xml>",
+            "<xml><Content>& alone</Content></xml>",
+        ] {
+            refused(body);
+        }
+        let blowup = format!(
+            r#"<!DOCTYPE x [<!ENTITY a "{}">]><xml><Content>{}</Content></xml>"#,
+            "a".repeat(10_000),
+            "&a;".repeat(10_000)
+        );
+        refused(&blowup);
+    }
+
+    #[test]
+    fn references_to_illegal_characters_are_refused() {
+        let numbers = "#0 #x0 #8 #11 #x1f #xd800 #xdfff #xfffe #xffff #x110000 #4294967296 \
+                       #-1 # #x #xg #99999999999999999999";
+        for number in numbers.split(' ') {
+            refused(&format!("<xml><Content>&{number};</Content></xml>"));
+        }
+    }
+
+    #[test]
+    fn depth_elements_and_attributes_are_bounded_at_the_edge() {
+        let nested = |depth: usize| {
+            let (open, close) = ("<a>".repeat(depth - 1), "</a>".repeat(depth - 1));
+            format!("<xml>{open}{close}</xml>")
+        };
+        assert!(read(&nested(DEPTH_MAX)).is_ok());
+        refused(&nested(DEPTH_MAX + 1));
+        refused(&nested(9_000));
+        refused(&nested(300_000));
+        refused(&"<xml>".repeat(12_000));
+
+        let many = |count: usize| format!("<xml>{}</xml>", "<a/>".repeat(count - 1));
+        assert!(read(&many(ELEMENTS_MAX)).is_ok());
+        refused(&many(ELEMENTS_MAX + 1));
+
+        let attributed = |count: usize| {
+            let list: Vec<_> = (0..count).map(|i| format!("a{i}=''")).collect();
+            format!("<xml><A {}/></xml>", list.join(" "))
+        };
+        assert!(read(&attributed(ATTRIBUTES_MAX)).is_ok());
+        refused(&attributed(ATTRIBUTES_MAX + 1));
+        refused(&attributed(6_000));
+        refused(&attributed(60_000));
+        refused("<xml><A b='1' b='2'/></xml>");
+    }
+
+    #[test]
+    fn a_body_beyond_the_cap_is_oversized_and_one_at_it_is_read() {
+        let shell = "<xml><Content></Content></xml>".len();
+        let body = |bytes: usize| {
+            format!(
+                "<xml><Content>{}</Content></xml>",
+                "x".repeat(bytes - shell)
+            )
+        };
+        assert!(read(&body(BODY_BYTES_MAX)).is_ok());
+        assert_eq!(
+            read(&body(BODY_BYTES_MAX + 1)).unwrap_err(),
+            ReadError::Oversized
+        );
+        assert_eq!(read(&body(1 << 20)).unwrap_err(), ReadError::Oversized);
+    }
+
+    #[test]
+    fn only_utf_8_is_read() {
+        let fields = |bytes: &[u8]| Fields::read(bytes, Format::Xml);
+        assert!(fields(b"<xml><Content>\xff\xfe</Content></xml>").is_err());
+        assert!(fields(b"<xml><Content>\xed\xa0\x80</Content></xml>").is_err());
+        assert!(fields(b"<xml><Content>\xc0\xaf</Content></xml>").is_err());
+        let utf16: Vec<u8> = std::iter::once(0xfeff)
+            .chain("<xml/>".encode_utf16())
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert!(fields(&utf16).is_err() && Format::of(&utf16).is_err());
+        refused("<?xml version='1.0' encoding='gb2312'?><xml/>");
+        refused("<?xml version='1.0' encoding='UTF-16'?><xml/>");
+        assert!(read("<?xml version='1.0' encoding='UTF-8'?>\n<xml/>").is_ok());
+        assert!(read("<?xml version='1.0'?><xml/>").is_ok());
+    }
+
+    #[test]
+    fn decisive_names_occur_once_and_others_keep_the_first() {
+        for name in DECISIVE {
+            refused(&format!("<xml><{name}>a</{name}><{name}>b</{name}></xml>"));
+            refused(&format!("<xml><{name}/><x/><{name}>b</{name}></xml>"));
+            refused(&format!(
+                "<xml><{name}><b>c</b></{name}><{name}>b</{name}></xml>"
+            ));
+        }
+        let fields = read("<xml><Status>a</Status><Status>b</Status></xml>").unwrap();
+        assert_eq!(get(&fields, "Status"), "a");
+        let nested =
+            "<xml><FromUserName>a</FromUserName><I><FromUserName>b</FromUserName></I></xml>";
+        assert_eq!(get(&read(nested).unwrap(), "FromUserName"), "a");
+    }
+
+    #[test]
+    fn what_is_not_one_plain_document_is_refused() {
+        let documents = "x ¦ <xml> ¦ <xml><a></xml> ¦ </xml> ¦ <xml></xml></xml> ¦ <xml/><xml/> ¦ \
+             <xml/>x ¦ x<xml/> ¦ <xml>x</xml> ¦ <xml>x<a/></xml> ¦ <xml><a/>x</xml> ¦ \
+             <html/> ¦ <XML/> ¦ <![CDATA[<xml/>]]> ¦ <xml/>&amp; ¦ <xml><a>b<c/></a></xml> ¦ \
+             <xml><a ¦ <xml><FromUserName>a<!-- x -->b</FromUserName></xml> ¦ \
+             <!-- x --><xml/> ¦ <xml/><!-- ¦ <xml><?php x ?></xml> ¦ \
+             <xml/><?xml version='1.0'?> ¦ <xml><![CDATA[</xml> ¦ <xml><a>b</A></xml> ¦ \
+             <xml><FromUserName><b>c</b>d</FromUserName></xml>";
+        let blank = ["", " ", "\n"];
+        let nul = ["<xml><a>\0</a></xml>", "<xml><a><![CDATA[\0]]></a></xml>"];
+        for body in documents.split(" ¦ ").chain(blank).chain(nul) {
+            refused(body);
+        }
+    }
+}

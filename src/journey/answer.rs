@@ -26,6 +26,8 @@ pub enum AnswerClass {
     NextDay,
     /// Refused for good: this message will never reach this follower.
     Dropped,
+    /// It could not be put into words or files: nothing was asked of the platform.
+    Unsendable,
     /// The follower does not follow (any more).
     Unsubscribed,
     /// The follower, or the account's owner, blocks messages until further notice.

@@ -95,6 +95,7 @@ pub fn settle(
         AnswerClass::Accepted => enrollment.end_step(entry(Outcome::Sent), next),
         AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
         AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
+        AnswerClass::Unsendable => enrollment.end_step(entry(Outcome::Failed), now),
         AnswerClass::Muted => {
             passages.follower.muted = true;
             closed(enrollment, step, entry(Outcome::Held), now)

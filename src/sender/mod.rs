@@ -1,4 +1,327 @@
 //! A due step is sent, once, within limits.
+//!
+//! The loop hands out turns (`turns`), has the intents committed, and lets each attempt run on its
+//! own (`attempt`). Nothing leaves without a committed intent, and whatever comes back is settled
+//! in one commit with the next step. The sender never decides whether a step may be sent: that is
+//! `policy`, asked inside the intent's commit.
 
+mod attempt;
+pub mod breaker;
 pub mod platform;
+pub mod shelf;
+pub mod turns;
 pub mod wechat;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, Timestamp};
+use crate::journey::ids::AccountId;
+use crate::policy::account::Account;
+use crate::policy::settle::AccountNews;
+use crate::sender::attempt::{Done, attempt};
+use crate::sender::breaker::Breaker;
+use crate::sender::platform::{Answer, AnswerClass, Platform};
+use crate::sender::turns::{QUEUE_MAX, Turns};
+use crate::store::work::{DeliveryKey, Intended};
+use crate::store::{Error, Store, accounts, deliveries};
+
+/// How the sender works.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderSettings {
+    /// Attempts under way at once, of all accounts.
+    pub in_flight_max: usize,
+    /// Due deliveries in memory, of all accounts.
+    pub queue_max: usize,
+}
+
+/// Deliveries that share one commit of their intents.
+const INTENTS_MAX: usize = 500;
+
+/// How often accounts' rows are looked through for deliveries that nobody told us of.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// How long an account rests that needs a person, before one more call asks whether it still does.
+const ATTENTION_REST: Duration = Duration::from_secs(600);
+
+/// Longest wait for attempts under way at shutdown: one attempt's deadline and its outcome.
+const DRAIN_MAX: Duration = Duration::from_secs(12);
+
+/// Sends what is due until stopped.
+#[derive(Debug)]
+pub struct Sender {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    platforms: HashMap<AccountId, Arc<dyn Platform>>,
+    due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
+    done_tx: mpsc::Sender<Done>,
+    done_rx: mpsc::Receiver<Done>,
+    turns: Turns,
+    breakers: HashMap<AccountId, Breaker>,
+    free: usize,
+    looked_at: Timestamp,
+    attempts: TaskTracker,
+}
+
+impl Sender {
+    /// A sender for `platforms`, one per account.
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        settings: SenderSettings,
+        platforms: Vec<Arc<dyn Platform>>,
+        due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
+    ) -> Self {
+        let now = clock.now();
+        let mut turns = Turns::new(settings.queue_max);
+        for account in store.knowledge().accounts().values() {
+            let Account {
+                rate,
+                in_flight_max,
+                ..
+            } = **account;
+            turns.add_account(account.journey.id, rate, in_flight_max, now);
+        }
+        let platforms = platforms
+            .into_iter()
+            .map(|platform| (platform.account(), platform));
+        let (done_tx, done_rx) = mpsc::channel(settings.in_flight_max.max(1) * 2);
+        Self {
+            platforms: platforms.collect(),
+            store,
+            clock,
+            due_rx,
+            done_tx,
+            done_rx,
+            turns,
+            breakers: HashMap::new(),
+            free: settings.in_flight_max.max(1),
+            looked_at: now,
+            attempts: TaskTracker::new(),
+        }
+    }
+
+    /// Settles the sends of earlier starts whose answer nobody read. They are unknown: whether each
+    /// is sent again is its sequence's decision. Returns how many there were.
+    pub async fn recover(&self) -> Result<usize, Error> {
+        let mut recovered = 0;
+        loop {
+            let epoch = self.store.epoch();
+            let left = deliveries::left_behind(self.store.read(), epoch, 500).await?;
+            if left.is_empty() {
+                return Ok(recovered);
+            }
+            recovered += left.len();
+            let settled = left.into_iter().map(|key| {
+                let what = "dripwheel stopped between the intent and the answer";
+                let answer = Answer::without_code(AnswerClass::Unknown, what);
+                self.store.writer().settle(key, answer)
+            });
+            for settled in futures_util::future::join_all(settled).await {
+                settled?;
+            }
+        }
+    }
+
+    /// The loop. After `stop` it hands nothing more out, waits for the attempts under way, and ends.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            self.take_in();
+            if let Err(error) = self.feed().await {
+                tracing::error!(%error, "due deliveries could not be read");
+            }
+            self.hand_out();
+            let now = self.clock.now();
+            let idle = now.plus(Duration::from_secs(1));
+            let wake_at = match self.turns.next_at(now) {
+                // Every place is taken: the next one that ends wakes us.
+                Some(at) if self.free > 0 => at.min(idle),
+                _ => idle,
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                due = self.due_rx.recv() => match due {
+                    Some(due) => due.into_iter().for_each(|key| self.turns.push(key)),
+                    None => break,
+                },
+                Some(done) = self.done_rx.recv() => self.finish(done),
+                () = self.clock.sleep_until(wake_at) => {}
+            }
+        }
+        self.attempts.close();
+        let drained = tokio::time::timeout(DRAIN_MAX, async {
+            tokio::join!(self.attempts.wait(), async {
+                // Attempts report here; nobody must wait for room.
+                while !self.attempts.is_empty() {
+                    tokio::time::timeout(Duration::from_millis(20), self.done_rx.recv())
+                        .await
+                        .ok();
+                }
+            })
+        });
+        if drained.await.is_err() {
+            tracing::warn!("attempts were still under way at shutdown: they count as unknown");
+        }
+    }
+
+    fn take_in(&mut self) {
+        while let Ok(due) = self.due_rx.try_recv() {
+            due.into_iter().for_each(|key| self.turns.push(key));
+        }
+        while let Ok(done) = self.done_rx.try_recv() {
+            self.finish(done);
+        }
+    }
+
+    /// Reads on for accounts whose queue runs low while rows are left on disk.
+    async fn feed(&mut self) -> Result<(), Error> {
+        let now = self.clock.now();
+        if now.since(self.looked_at) >= LOOK_EVERY || now < self.looked_at {
+            self.looked_at = now;
+            self.turns.look_again();
+        }
+        if self.store.hints_lost() {
+            self.turns.look_again();
+        }
+        let limit = u32::try_from(QUEUE_MAX).unwrap_or(u32::MAX);
+        for account in self.turns.hungry(now) {
+            let first = (
+                Timestamp(i64::MIN),
+                crate::journey::ids::EnrollmentId(i64::MIN),
+            );
+            let rows = deliveries::page(self.store.read(), account, first, limit).await?;
+            let all = rows.len() < QUEUE_MAX;
+            self.turns.fed(account, rows, all);
+        }
+        Ok(())
+    }
+
+    /// Hands out turns for the free places; the intents of each hand are one commit.
+    fn hand_out(&mut self) {
+        let now = self.clock.now();
+        while self.free > 0 {
+            let keys = self.turns.next(now, self.free.min(INTENTS_MAX));
+            if keys.is_empty() {
+                return;
+            }
+            self.free -= keys.len();
+            let hand = Hand {
+                store: Arc::clone(&self.store),
+                clock: Arc::clone(&self.clock),
+                done_tx: self.done_tx.clone(),
+                attempts: self.attempts.clone(),
+                platforms: keys
+                    .iter()
+                    .filter_map(|key| {
+                        let platform = self.platforms.get(&key.account)?;
+                        Some((key.account, Arc::clone(platform)))
+                    })
+                    .collect(),
+            };
+            self.attempts.spawn(hand.send(keys));
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        self.free += 1;
+        self.turns.done(done.key, done.called);
+        let (account, now) = (done.key.account, self.clock.now());
+        if let Some(answer) = &done.answer {
+            let breaker = self.breakers.entry(account).or_default();
+            if let Some(until) = breaker.note(answer.class, now) {
+                tracing::warn!(account.id = account.0, %until, detail = %answer.detail,
+                    "calls keep failing: resting the account");
+                self.turns.pause(account, until);
+            }
+        }
+        let until = match done.news {
+            AccountNews::None => return,
+            AccountNews::MinuteUsedUp => Timestamp((now.seconds() / 60 + 1) * 60_000),
+            AccountNews::DayUsedUp => self.next_day(account, now),
+            AccountNews::NeedsAttention => now.plus(ATTENTION_REST),
+        };
+        self.turns.pause(account, until);
+        let detail = done.answer.map(|answer| answer.detail).unwrap_or_default();
+        self.note_pause(account, until, done.news, detail);
+    }
+
+    /// Writes the pause where people look for it.
+    fn note_pause(&self, id: AccountId, until: Timestamp, news: AccountNews, reason: String) {
+        if news == AccountNews::MinuteUsedUp {
+            return;
+        }
+        let attention = news == AccountNews::NeedsAttention;
+        let store = Arc::clone(&self.store);
+        self.attempts.spawn(async move {
+            let noted = accounts::pause(&store, id, until, reason, attention).await;
+            if let Err(error) = noted {
+                tracing::warn!(%error, account.id = id.0, "pause not written");
+            }
+        });
+    }
+
+    /// Midnight of the account's zone, when platforms count calls anew.
+    fn next_day(&self, id: AccountId, now: Timestamp) -> Timestamp {
+        let account = self.store.knowledge().account(id);
+        let zone = account.map_or(jiff::tz::TimeZone::UTC, |account| {
+            account.journey.zone.clone()
+        });
+        let midnight = jiff::Timestamp::from_millisecond(now.0)
+            .ok()
+            .and_then(|at| at.to_zoned(zone).tomorrow().ok())
+            .and_then(|tomorrow| tomorrow.start_of_day().ok())
+            .map(|midnight| Timestamp(midnight.timestamp().as_millisecond()));
+        midnight.unwrap_or(now.plus(ATTENTION_REST))
+    }
+}
+
+/// A hand of deliveries on its way from turn to attempt.
+struct Hand {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    done_tx: mpsc::Sender<Done>,
+    attempts: TaskTracker,
+    platforms: HashMap<AccountId, Arc<dyn Platform>>,
+}
+
+impl Hand {
+    async fn send(self, keys: Vec<DeliveryKey>) {
+        let intended = match self.store.writer().intend(keys.clone()).await {
+            Ok(intended) => intended,
+            Err(error) => {
+                if !matches!(error, Error::Stopped) {
+                    tracing::error!(%error, "intents not written: their deliveries stay due");
+                }
+                Vec::new()
+            }
+        };
+        let mut intended = intended.into_iter();
+        for key in keys {
+            let platform = self.platforms.get(&key.account);
+            match (intended.next(), platform) {
+                (Some(Intended::Send(send)), Some(platform)) => {
+                    let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
+                    let attempt =
+                        attempt(store, Arc::clone(platform), Arc::clone(&self.clock), *send);
+                    self.attempts.spawn(async move {
+                        done_tx.send(attempt.await).await.ok();
+                    });
+                }
+                _ => {
+                    let done = Done {
+                        key,
+                        called: false,
+                        answer: None,
+                        news: AccountNews::None,
+                    };
+                    self.done_tx.send(done).await.ok();
+                }
+            }
+        }
+    }
+}

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use sea_orm::DatabaseTransaction;
 
 use crate::journey::answer::Answer;
-use crate::journey::catalog::Version;
 use crate::journey::enrollment::Entry;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::Effects;
-use crate::policy::account::Account;
 use crate::policy::settle::{self, AccountNews};
 use crate::policy::{self, Case, Verdict};
 use crate::store::load::People;
@@ -273,11 +271,18 @@ impl<'a> Batch<'a> {
     fn intend(&mut self, key: DeliveryKey) -> Intended {
         let now = self.moment.now;
         let id = key.enrollment.follower();
-        let Some((index, version, account)) = self.find(key) else {
+        let Some(index) = self.find(key) else {
             self.void.push(key);
             return Intended::NotSent;
         };
-        let Some(person) = self.people.by_id.get_mut(&id) else {
+        let (catalog, account) = (
+            self.knowledge.catalog(),
+            self.knowledge.account(key.account),
+        );
+        let (Some(person), Some(account)) = (self.people.by_id.get_mut(&id), account) else {
+            return Intended::NotSent;
+        };
+        let Some(version) = catalog.version(person.passages.enrollments[index].version) else {
             return Intended::NotSent;
         };
         let enrollment = &person.passages.enrollments[index];
@@ -292,7 +297,7 @@ impl<'a> Batch<'a> {
             follower: &person.passages.follower,
             grants: &person.grants,
             enrollment,
-            version: &version,
+            version,
             step,
         };
         let verdict = policy::judge(&case, now);
@@ -316,7 +321,7 @@ impl<'a> Batch<'a> {
                     openid: person.passages.follower.openid.clone(),
                     step: person.passages.enrollments[index].step,
                     attempt: person.passages.enrollments[index].attempt,
-                    version,
+                    version: Arc::clone(version),
                     facts,
                 }));
             }
@@ -340,21 +345,13 @@ impl<'a> Batch<'a> {
     }
 
     /// The enrollment that a delivery is for, if it still waits for exactly this one.
-    fn find(&self, key: DeliveryKey) -> Option<(usize, Arc<Version>, Arc<Account>)> {
+    fn find(&self, key: DeliveryKey) -> Option<usize> {
         let person = self.people.by_id.get(&key.enrollment.follower())?;
-        let index = person.passages.enrollments.iter().position(|one| {
+        person.passages.enrollments.iter().position(|one| {
             one.id == key.enrollment
                 && one.generation == key.generation
                 && one.armed_at() == Some(key.due_at)
-        })?;
-        let enrollment = &person.passages.enrollments[index];
-        let version = self
-            .knowledge
-            .catalog()
-            .version(enrollment.version)
-            .cloned()?;
-        let account = self.knowledge.account(key.account)?;
-        Some((index, version, account))
+        })
     }
 
     fn record(&mut self, follower: FollowerId, effects: Effects) {

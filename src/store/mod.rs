@@ -29,6 +29,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct Store {
     /// Number of this start of the store; intents of earlier starts are unknown sends.
     epoch: i64,
     path: PathBuf,
+    /// What was armed and could not be told, since a queue was full: the rows must be looked at.
+    hints_lost: Arc<AtomicBool>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open, so that no second process writes.
     _lock: Option<std::fs::File>,
@@ -134,6 +137,7 @@ impl Store {
         let read = sqlite::connect_readers(&path).await?;
         let knowledge = Arc::new(Knowledge::default());
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
+        let hints_lost = Arc::new(AtomicBool::new(false));
         let (writer, task) = writer::start(writer::Start {
             connection: write,
             knowledge: Arc::clone(&knowledge),
@@ -141,6 +145,7 @@ impl Store {
             lead: settings.lead,
             epoch,
             armed_tx,
+            hints_lost: Arc::clone(&hints_lost),
         })
         .await?;
         let store = Self {
@@ -149,6 +154,7 @@ impl Store {
             knowledge,
             epoch,
             path,
+            hints_lost,
             task: std::sync::Mutex::new(Some(task)),
             _lock: Some(lock),
         };
@@ -171,6 +177,17 @@ impl Store {
 
     pub fn epoch(&self) -> i64 {
         self.epoch
+    }
+
+    /// Notes that somebody could not be told of due deliveries.
+    pub fn lose_hint(&self) {
+        metrics::counter!("dripwheel_hints_dropped_total").increment(1);
+        self.hints_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether due deliveries were armed that nobody was told of; asking clears it.
+    pub fn hints_lost(&self) -> bool {
+        self.hints_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes of the database and its write-ahead log on disk.

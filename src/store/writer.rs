@@ -5,6 +5,7 @@
 //! after the commit and never before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
@@ -130,6 +131,7 @@ pub(super) struct Start {
     pub(super) lead: Duration,
     pub(super) epoch: i64,
     pub(super) armed_tx: mpsc::Sender<Armed>,
+    pub(super) hints_lost: Arc<AtomicBool>,
 }
 
 /// Starts the writer.
@@ -238,6 +240,7 @@ impl Task {
         if !armed.is_empty() {
             // A full queue loses a hint, never a row: the scheduler's scans find it.
             if self.start.armed_tx.try_send(armed).is_err() {
+                self.start.hints_lost.store(true, Ordering::Release);
                 metrics::counter!("dripwheel_hints_dropped_total").increment(1);
             }
         }

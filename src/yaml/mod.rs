@@ -14,8 +14,8 @@ mod span;
 use std::collections::HashMap;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_saphyr::Location;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{Error, Location};
 
 pub use problem::{Problem, Problems, nearest, render_all};
 pub use span::{parse_span, print_span};
@@ -28,6 +28,9 @@ const NODES_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 32;
 /// Most text in one file, in bytes.
 const TEXT_MAX: usize = 1024 * 1024;
+/// Most `${NAME}`s of one file that are replaced, and most that one error names.
+const VARIABLES_MAX: usize = 1_000;
+const MISSING_MAX: usize = 50;
 
 /// Where a value stands in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,30 +109,63 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
 /// # Errors
 /// The first thing that is not YAML, breaks a bound or does not fit `T`.
 pub fn read<T: DeserializeOwned>(source: &str, file: &str) -> Result<T, Box<Problem>> {
-    read_with(source, file, None)
+    short_enough(source, file)?;
+    read_once(source, None).map_err(|error| Box::new(problem::explain(&error, source, file)))
 }
 
-/// Like [`read`], with every `${NAME}` in a value replaced from `properties` when there are any.
+/// Like [`read`], with every `${NAME}` in a value replaced by what `env` has under that name.
 ///
 /// # Errors
-/// As `read`, and a name that is not in `properties`. No error shows a replaced value.
+/// As `read`; or every name that `env` does not have. No error shows a replaced value.
 pub fn read_with<T: DeserializeOwned>(
     source: &str,
     file: &str,
-    properties: Option<HashMap<String, String>>,
-) -> Result<T, Box<Problem>> {
-    if source.len() > FILE_MAX {
-        let message = format!(
-            "this file has {} bytes, and at most {FILE_MAX} are read",
-            source.len()
-        );
-        let top = Place {
-            line: 1,
-            column: 1,
-            ..Place::default()
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<T, Vec<Problem>> {
+    short_enough(source, file).map_err(|problem| vec![*problem])?;
+    let mut properties: HashMap<String, String> = source
+        .split("${")
+        .skip(1)
+        .take(VARIABLES_MAX)
+        .filter_map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+            Some((rest[..end].to_owned(), env(&rest[..end])?))
+        })
+        .collect();
+    let mut missing: Vec<Problem> = Vec::new();
+    loop {
+        let error = match read_once(source, Some(properties.clone())) {
+            Ok(value) if missing.is_empty() => return Ok(value),
+            Ok(_) => return Err(missing),
+            Err(error) => error,
         };
-        return Err(Box::new(Problem::new(source, file, top, message)));
+        match error.without_snippet() {
+            // Something stands in for it from here on, so that the next one is found as well.
+            Error::UnresolvedProperty { name, .. } if missing.len() < MISSING_MAX => {
+                missing.push(problem::explain(&error, source, file));
+                properties.insert(name.clone(), "unset".to_owned());
+            }
+            _ if missing.is_empty() => return Err(vec![problem::explain(&error, source, file)]),
+            _ => return Err(missing),
+        }
     }
+}
+
+fn short_enough(source: &str, file: &str) -> Result<(), Box<Problem>> {
+    if source.len() <= FILE_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "this file has {} bytes, and at most {FILE_MAX} are read",
+        source.len()
+    );
+    Err(Box::new(Problem::of_file(file, message)))
+}
+
+fn read_once<T: DeserializeOwned>(
+    source: &str,
+    properties: Option<HashMap<String, String>>,
+) -> Result<T, Error> {
     let mut options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_reader_input_bytes: Some(FILE_MAX),
@@ -158,5 +194,4 @@ pub fn read_with<T: DeserializeOwned>(
         options = options.with_properties(properties);
     }
     serde_saphyr::from_str_with_options(source, options)
-        .map_err(|error| Box::new(problem::explain(&error, source, file)))
 }

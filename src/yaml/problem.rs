@@ -61,6 +61,22 @@ impl Problem {
         }
     }
 
+    /// A problem with a key at the top of a file that has been read already.
+    pub fn at_key(source: &str, file: &str, key: &str, message: impl Into<String>) -> Self {
+        let place = source
+            .lines()
+            .position(|line| {
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(':'))
+            })
+            .map_or_else(Place::default, |line| Place {
+                line: line + 1,
+                column: 1,
+                ..Place::default()
+            });
+        Self::new(source, file, place, message)
+    }
+
     /// A problem with a file as a whole.
     pub fn of_file(file: &str, message: impl Into<String>) -> Self {
         Self::new("", file, Place::default(), message)

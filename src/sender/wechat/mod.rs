@@ -1,1 +1,205 @@
-//! WeChat over HTTP.
+//! WeChat over HTTP: one rendered message to one follower by a customer message, and what came of it.
+//!
+//! `send` reaches the follower with at most one call; a second call is made only after the platform
+//! has refused the first with a code (a stale token, a lost media id). Whatever fails before the
+//! message's body begins to leave is definite; whatever fails after it, without a code that was
+//! read, is unknown. Deliberately absent: waiting, limits and retries (the engine), and mass or
+//! template messages.
+//!
+//! Source: the platform's page "send customer message"; its codes are in `codes`.
+
+mod address;
+mod body;
+mod codes;
+pub mod errcode;
+mod fetch;
+mod filetype;
+mod media;
+mod token;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use self::errcode::{Reaction, Reply, reaction};
+use self::media::Media;
+use self::token::{Token, Tokens};
+use self::wire::{Wire, hide};
+use super::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use crate::clock::Clock;
+use crate::journey::ids::AccountId;
+use crate::journey::message::Message;
+
+pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
+pub use self::wire::http_client;
+
+const SEND: &str = "/cgi-bin/message/custom/send";
+const USER_INFO: &str = "/cgi-bin/user/info";
+const SENDING: &str = "custom/send";
+
+/// What the client needs to know of one account.
+#[derive(Clone, Debug)]
+pub struct WechatSettings {
+    pub account: AccountId,
+    pub app_id: String,
+    pub app_secret: SecretString,
+    /// `https://api.weixin.qq.com`, or the sandbox's.
+    pub api_base: Url,
+    /// Longest one `send` may take, with token, uploads and questions.
+    pub attempt_timeout: Duration,
+    /// Longest a connection to a file's server may take to stand; the API's connections follow the
+    /// timeout that `http_client` was given.
+    pub connect_timeout: Duration,
+    /// Whether files may be fetched by URL from private addresses and from any port: for tests and
+    /// closed networks.
+    pub allow_private_media: bool,
+}
+
+/// One account's way to WeChat.
+#[derive(Clone, Debug)]
+pub struct WechatClient {
+    account: AccountId,
+    attempt_timeout: Duration,
+    wire: Wire,
+    tokens: Tokens,
+    media: Media,
+}
+
+impl WechatClient {
+    /// A client that makes its calls through `http`, which all accounts share (`http_client`).
+    pub fn new(
+        settings: WechatSettings,
+        shelf: Arc<dyn Shelf>,
+        clock: Arc<dyn Clock>,
+        http: reqwest::Client,
+    ) -> Self {
+        let wire = Wire::new(http, settings.api_base.clone());
+        let account = settings.account;
+        let attempt_timeout = settings.attempt_timeout;
+        let tokens = Tokens::new(settings.clone(), wire.clone(), Arc::clone(&clock));
+        let media = Media::new(&settings, wire.clone(), tokens.clone(), shelf, clock);
+        Self {
+            account,
+            attempt_timeout,
+            wire,
+            tokens,
+            media,
+        }
+    }
+
+    /// Whether the platform counts the openid as a follower; `None` when it does not say.
+    pub async fn subscribed(&self, openid: &str) -> Option<bool> {
+        self.subscribed_by(openid, Instant::now() + self.attempt_timeout)
+            .await
+    }
+
+    async fn subscribed_by(&self, openid: &str, deadline: Instant) -> Option<bool> {
+        let token = timeout_at(deadline, self.tokens.current()).await.ok()?;
+        let mut token = token.ok()?;
+        let mut renewed = false;
+        loop {
+            let access = ("access_token", token.value.expose_secret());
+            let query = [access, ("openid", openid)];
+            let reply = self.wire.get(USER_INFO, &query, deadline).await.ok()?;
+            if !renewed && reply.code.map(reaction) == Some(Reaction::RefreshToken) {
+                renewed = true;
+                let another = timeout_at(deadline, self.tokens.replace(&token)).await;
+                token = another.ok()?.ok()?;
+                continue;
+            }
+            return match reply.fields.get("subscribe").and_then(Value::as_i64) {
+                Some(0) => Some(false),
+                Some(1) => Some(true),
+                Some(_) | None => None,
+            };
+        }
+    }
+
+    async fn attempt(&self, parcel: &Parcel) -> Result<Answer, Answer> {
+        let deadline = Instant::now() + self.attempt_timeout;
+        let mut token = in_time(deadline, self.tokens.current()).await?;
+        let mut ids = in_time(deadline, self.upload(&parcel.message)).await?;
+        let mut renewed = false;
+        let mut uploaded_again = false;
+        loop {
+            let body = body::encode(&parcel.openid, &parcel.message, &ids);
+            let reply = self.post(&token, body, deadline).await?;
+            match reply.code.map(reaction) {
+                Some(Reaction::RefreshToken) if !renewed => {
+                    renewed = true;
+                    token = in_time(deadline, self.tokens.replace(&token)).await?;
+                }
+                Some(Reaction::UploadAgain) if !uploaded_again && !ids.is_empty() => {
+                    uploaded_again = true;
+                    let again = async {
+                        self.forget(&parcel.message, &ids).await;
+                        self.upload(&parcel.message).await
+                    };
+                    ids = in_time(deadline, again).await?;
+                }
+                Some(Reaction::AskWhetherFollowed) => {
+                    let class = match self.subscribed_by(&parcel.openid, deadline).await {
+                        Some(false) => AnswerClass::Unsubscribed,
+                        Some(true) | None => AnswerClass::GrantClosed,
+                    };
+                    return Ok(hide(reply.answer_as(class, SENDING), &token.value));
+                }
+                _ => return Ok(hide(reply.answer(SENDING), &token.value)),
+            }
+        }
+    }
+
+    async fn post(&self, token: &Token, body: Vec<u8>, deadline: Instant) -> Result<Reply, Answer> {
+        let written = Arc::new(AtomicBool::new(false));
+        let posted = self
+            .wire
+            .post(SEND, Some(&token.value), body, deadline, &written)
+            .await;
+        posted.map_err(|silence| {
+            let written = written.load(Ordering::SeqCst);
+            hide(silence.after_message(written, SENDING), &token.value)
+        })
+    }
+
+    async fn upload(&self, message: &Message) -> Result<Vec<String>, Answer> {
+        let mut ids = Vec::new();
+        for (asset, kind) in body::uploads(message) {
+            ids.push(self.media.id(asset, kind).await?);
+        }
+        Ok(ids)
+    }
+
+    /// The platform does not say which of a message's media it misses, so all are forgotten.
+    async fn forget(&self, message: &Message, ids: &[String]) {
+        for ((asset, kind), id) in body::uploads(message).into_iter().zip(ids) {
+            self.media.forget(asset, kind, id).await;
+        }
+    }
+}
+
+/// Holds what comes before the message to the attempt's deadline.
+async fn in_time<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, Answer>>,
+) -> Result<T, Answer> {
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        let words = "time was up before the message was sent";
+        Err(Answer::without_code(AnswerClass::RetrySoon, words))
+    })
+}
+
+impl Platform for WechatClient {
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> Call<'a, Answer> {
+        Box::pin(async move { self.attempt(parcel).await.unwrap_or_else(|answer| answer) })
+    }
+}

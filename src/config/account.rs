@@ -1,0 +1,310 @@
+//! Checks the accounts, and the single values that configuration is made of.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::check::{Check, DEFAULTS, pick, preset};
+use super::raw::{RawAccount, RawAccountDefaults, RawConfig, RawRate, RawSecret};
+use super::{Account, CallbackMode, Rate, directory};
+use crate::yaml::{At, parse_span, print_span};
+
+/// Largest secret file, in bytes.
+const SECRET_MAX: usize = 4096;
+/// Most accounts of one server.
+const ACCOUNTS_MAX: usize = 10_000;
+
+/// What a secret must look like; the error never has the secret in it.
+type Rule<'r> = &'r dyn Fn(&str) -> Result<(), &'static str>;
+
+impl Check<'_> {
+    pub(super) fn accounts(&mut self, raw: &RawConfig) -> Vec<Account> {
+        let list = raw.accounts.as_deref().unwrap_or_default();
+        if let Some(beyond) = list.get(ACCOUNTS_MAX) {
+            let message = format!("there are {} accounts", list.len());
+            let fix = format!("use at most {ACCOUNTS_MAX} on one server");
+            self.problems.note_with(beyond.place, message, fix);
+            return Vec::new();
+        }
+        let mut accounts: Vec<Account> = Vec::new();
+        for at in list {
+            let Some(account) = self.account(&at.value, raw.account_defaults.as_ref()) else {
+                continue;
+            };
+            if accounts.iter().any(|other| other.key == account.key) {
+                let message = format!("the account `{}` is here twice", account.key);
+                self.problems.note_with(
+                    at.value.key.place,
+                    message,
+                    "give every account its own key",
+                );
+            }
+            if accounts.iter().any(|other| other.app_id == account.app_id) {
+                self.problems.note_with(
+                    at.value.app_id.place,
+                    "two accounts have the same app id",
+                    "keep one of them: a callback must belong to one account",
+                );
+            }
+            accounts.push(account);
+        }
+        accounts
+    }
+
+    fn account(&mut self, raw: &RawAccount, given: Option<&RawAccountDefaults>) -> Option<Account> {
+        let base = preset(DEFAULTS.account_defaults.as_ref());
+        let key = self.name(&raw.key);
+        let name = match &raw.name {
+            Some(name) => self.text(name, "a name", 64),
+            None => key.clone(),
+        };
+        let app_id = self.app_id(&raw.app_id);
+        let app_secret = self.secret(&raw.app_secret, &|text| {
+            ((16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .then_some(())
+                .ok_or("an app secret has 16 to 128 letters and digits")
+        });
+        let token = self.secret(&raw.token, &|text| {
+            ((3..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .then_some(())
+                .ok_or("a token has 3 to 32 letters and digits")
+        });
+        let mode = first(raw.mode, given.and_then(|given| given.mode), base.mode);
+        let aes_key = raw.encoding_aes_key.as_ref();
+        let encoding_aes_key = aes_key.map(|at| self.aes_key(at));
+        let previous = raw.encoding_aes_key_previous.as_ref();
+        let encoding_aes_key_previous = previous.map(|at| self.aes_key(at));
+        if mode != CallbackMode::Plain && aes_key.is_none() {
+            self.problems.note_with(
+                raw.key.place,
+                "encrypted callbacks need `encoding_aes_key`",
+                "add the 43 characters from the platform's console",
+            );
+        }
+        let profile = choose(
+            &raw.profile,
+            given.map(|given| &given.profile),
+            &base.profile,
+        );
+        let api_base = choose(
+            &raw.api_base,
+            given.map(|given| &given.api_base),
+            &base.api_base,
+        );
+        let timezone = choose(
+            &raw.timezone,
+            given.map(|given| &given.timezone),
+            &base.timezone,
+        );
+        let profile = self.name(profile);
+        let api_base = self.web_address(api_base);
+        let timezone = self.zone(timezone);
+        let rate = self.rate(
+            raw.rate.as_ref(),
+            given.and_then(|given| given.rate.as_ref()),
+        );
+        let in_flight = raw
+            .in_flight
+            .as_ref()
+            .or(given.and_then(|given| given.in_flight.as_ref()));
+        let in_flight = in_flight.map(|at| self.count(at, 1, 10_000));
+        Some(Account {
+            key: key?,
+            name: name?,
+            platform: first(
+                raw.platform,
+                given.and_then(|given| given.platform),
+                base.platform,
+            ),
+            profile: profile?,
+            app_id: app_id?,
+            app_secret: app_secret?,
+            token: token?,
+            encoding_aes_key: all(encoding_aes_key)?,
+            encoding_aes_key_previous: all(encoding_aes_key_previous)?,
+            mode,
+            api_base: api_base?,
+            timezone: timezone?,
+            rate: rate?,
+            in_flight: all(in_flight)?,
+        })
+    }
+
+    fn rate(&mut self, raw: Option<&RawRate>, given: Option<&RawRate>) -> Option<Rate> {
+        let preset_rate = preset(preset(DEFAULTS.account_defaults.as_ref()).rate.as_ref());
+        let mut limit = |field: fn(&RawRate) -> &Option<At<u32>>| {
+            let at = raw.and_then(|raw| field(raw).as_ref());
+            let at = at.or(given.and_then(|given| field(given).as_ref()));
+            let at = pick(at, field(preset_rate));
+            if at.value == 0 {
+                let message = "a limit of 0 would send nothing";
+                self.problems.note_with(
+                    at.place,
+                    message,
+                    "use a number above 0, or pause the account",
+                );
+                return None;
+            }
+            Some(at.value)
+        };
+        let per_second = limit(|rate| &rate.per_second);
+        let per_minute = limit(|rate| &rate.per_minute);
+        let per_day = limit(|rate| &rate.per_day);
+        Some(Rate {
+            per_second: per_second?,
+            per_minute: per_minute?,
+            per_day: per_day?,
+        })
+    }
+
+    fn app_id(&mut self, at: &At<String>) -> Option<String> {
+        let ok = at.value.strip_prefix("wx").is_some_and(|rest| {
+            rest.len() == 16
+                && rest
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+        });
+        let result = ok
+            .then(|| at.value.clone())
+            .ok_or_else(|| "is no app id".to_owned());
+        let fix = "an app id is `wx` and 16 digits or small letters";
+        self.problems.keep(at, result, fix)
+    }
+
+    fn aes_key(&mut self, at: &At<RawSecret>) -> Option<SecretString> {
+        self.secret(at, &|text| {
+            (text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .then_some(())
+                .ok_or("an encoding key has exactly 43 letters and digits")
+        })
+    }
+
+    /// A secret from the text or from its file, held to its rule.
+    pub(super) fn secret(&mut self, at: &At<RawSecret>, rule: Rule<'_>) -> Option<SecretString> {
+        let secret = match &at.value {
+            RawSecret::Text(secret) => secret.clone(),
+            RawSecret::File(path) => {
+                let read = directory::read_text(&self.base.join(&path.value), SECRET_MAX);
+                let text = self
+                    .problems
+                    .keep(path, read, "name a file with the secret in it")?;
+                SecretString::from(text.trim())
+            }
+        };
+        match rule(secret.expose_secret()) {
+            Ok(()) => Some(secret),
+            Err(why) => {
+                let length = secret.expose_secret().chars().count();
+                let message = format!("{why}, and this one has {length} characters");
+                let fix = "copy it again, without spaces";
+                self.problems.note_with(at.place, message, fix);
+                None
+            }
+        }
+    }
+
+    pub(super) fn name(&mut self, at: &At<String>) -> Option<String> {
+        let letter =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+        let ok = (1..=64).contains(&at.value.len()) && at.value.bytes().all(letter);
+        let result = ok
+            .then(|| at.value.clone())
+            .ok_or_else(|| "is not a name".to_owned());
+        let fix = "use 1 to 64 small letters, digits, `-` and `_`";
+        self.problems.keep(at, result, fix)
+    }
+
+    pub(super) fn text(&mut self, at: &At<String>, what: &str, most: usize) -> Option<String> {
+        let length = at.value.trim().chars().count();
+        if (1..=most).contains(&length) {
+            return Some(at.value.trim().to_owned());
+        }
+        let message = format!("{what} has {length} characters");
+        let fix = format!("write 1 to {most} characters");
+        self.problems.note_with(at.place, message, fix);
+        None
+    }
+
+    pub(super) fn web_address(&mut self, at: &At<String>) -> Option<String> {
+        let fix = "write one such as https://example.com";
+        self.problems.keep(at, base_url(&at.value), fix)
+    }
+
+    fn zone(&mut self, at: &At<String>) -> Option<String> {
+        let known = jiff::tz::TimeZone::get(&at.value)
+            .map(|_| at.value.clone())
+            .map_err(|_| "is no time zone".to_owned());
+        self.problems
+            .keep(at, known, "use a name such as Asia/Shanghai")
+    }
+
+    pub(super) fn count(&mut self, at: &At<usize>, least: usize, most: usize) -> Option<usize> {
+        if (least..=most).contains(&at.value) {
+            return Some(at.value);
+        }
+        let message = format!("this number has to be from {least} to {most}");
+        self.problems.note(at.place, message);
+        None
+    }
+
+    pub(super) fn span(
+        &mut self,
+        at: &At<String>,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        let fix = format!(
+            "write a time from {} to {}",
+            print_span(least),
+            print_span(most)
+        );
+        let parsed = parse_span(&at.value).and_then(|span| {
+            (least <= span && span <= most)
+                .then_some(span)
+                .ok_or_else(|| "is too short or too long".to_owned())
+        });
+        self.problems.keep(at, parsed, &fix)
+    }
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|_| "is no web address".to_owned())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("does not begin with https:// or http://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name in it".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has parameters in it".to_owned());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The first value that there is; the last one is the default's.
+fn first<T>(own: Option<T>, given: Option<T>, base: Option<T>) -> T {
+    preset(own.or(given).or(base))
+}
+
+fn choose<'v>(
+    own: &'v Option<At<String>>,
+    given: Option<&'v Option<At<String>>>,
+    base: &'v Option<At<String>>,
+) -> &'v At<String> {
+    pick(own.as_ref().or(given.and_then(Option::as_ref)), base)
+}
+
+/// Turns "given but refused" into a refusal, and "not given" into nothing.
+#[expect(
+    clippy::option_option,
+    reason = "outer: whether it was given; inner: whether it was accepted"
+)]
+fn all<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        None => Some(None),
+        Some(inner) => inner.map(Some),
+    }
+}

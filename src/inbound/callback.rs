@@ -1,0 +1,188 @@
+//! The HTTP door for callbacks: `GET` and `POST /callback/{account}`.
+//!
+//! Answers `success` only after the event is in durable storage. Whatever cannot be let in gets a
+//! 4xx and leaves nothing behind; when the store cannot take it in time the answer is 503, so that
+//! the platform comes again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use poem::http::{StatusCode, header};
+use poem::web::{Data, Path};
+use poem::{Body, Request, Response, Route, get, handler};
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+use crate::inbound::envelope::{self, Door, Mode, Query, Refusal};
+use crate::journey::ids::AccountId;
+use crate::store::{Error, Store};
+
+/// The platform hangs up after 5 s: whatever is not stored by then is answered 503.
+const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+
+/// How long a body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Plain callbacks remembered against a second body under the same signature.
+const PLAIN_SEEN_MAX: u64 = 100_000;
+
+/// One account's way in.
+#[derive(Debug)]
+pub struct Entrance {
+    pub account: AccountId,
+    pub door: Door,
+}
+
+/// Every account's way in.
+#[derive(Debug)]
+pub struct Doors {
+    entrances: HashMap<String, Entrance>,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    body_bytes_max: usize,
+    /// Bodies by what their URL was signed with, for plain mode only: there the signature does not
+    /// cover the body, so a URL that somebody saw would let any body in.
+    plain_seen: Cache<String, [u8; 32]>,
+}
+
+impl Doors {
+    /// Doors by account key.
+    pub fn new(
+        entrances: HashMap<String, Entrance>,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        body_bytes_max: usize,
+    ) -> Self {
+        Self {
+            entrances,
+            store,
+            clock,
+            body_bytes_max,
+            plain_seen: Cache::builder()
+                .max_capacity(PLAIN_SEEN_MAX)
+                .time_to_live(2 * envelope::TIMESTAMP_WINDOW)
+                .build(),
+        }
+    }
+
+    /// Takes one callback in; the answer's status and text.
+    async fn take(&self, account: &str, query: &Query, body: &[u8]) -> (StatusCode, &'static str) {
+        let Some(entrance) = self.entrances.get(account) else {
+            return (StatusCode::NOT_FOUND, "no such account");
+        };
+        let opened = match envelope::open(&entrance.door, query, body, self.clock.now()) {
+            Ok(opened) => opened,
+            Err(refusal) => return refuse(account, &refusal),
+        };
+        if entrance.door.mode == Mode::Plain && !self.first_body(account, query, body) {
+            metrics::counter!("dripwheel_callbacks_refused_total", "reason" => "second_body")
+                .increment(1);
+            return (StatusCode::FORBIDDEN, "refused");
+        }
+        let arrival = opened.message.arrival;
+        let word = arrival.event.word();
+        let receive = self.store.writer().receive(entrance.account, arrival);
+        match tokio::time::timeout(ANSWER_WITHIN, receive).await {
+            Ok(Ok(taken)) => {
+                let fresh = if taken.fresh { "fresh" } else { "repeated" };
+                metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
+                    .increment(1);
+                (StatusCode::OK, "success")
+            }
+            Ok(Err(error)) => {
+                if !matches!(error, Error::Stopped) {
+                    tracing::error!(%error, account.key = account, "event not stored");
+                }
+                (StatusCode::SERVICE_UNAVAILABLE, "try again")
+            }
+            Err(_) => {
+                tracing::error!(account.key = account, "event not stored in time");
+                (StatusCode::SERVICE_UNAVAILABLE, "try again")
+            }
+        }
+    }
+
+    /// Whether no other body came under the same signature.
+    fn first_body(&self, account: &str, query: &Query, body: &[u8]) -> bool {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        let (timestamp, nonce) = (part(&query.timestamp), part(&query.nonce));
+        let signed = format!("{account} {timestamp} {nonce}");
+        let digest: [u8; 32] = Sha256::digest(body).into();
+        self.plain_seen.get_with(signed, || digest) == digest
+    }
+}
+
+fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, &'static str) {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+    metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
+        .increment(1);
+    // At debug: whoever can reach the port can make these, as many as they like.
+    tracing::debug!(account.key = account, reason = %refusal.reason(), "callback refused");
+    let text = match status {
+        StatusCode::BAD_REQUEST => "malformed",
+        StatusCode::PAYLOAD_TOO_LARGE => "too large",
+        _ => "refused",
+    };
+    (status, text)
+}
+
+/// The callback routes, below `/callback`.
+pub fn routes(doors: Arc<Doors>) -> impl poem::Endpoint {
+    use poem::EndpointExt;
+    Route::new()
+        .at("/:account", get(greet).post(take))
+        .data(doors)
+}
+
+/// The platform's handshake.
+#[handler]
+fn greet(Path(account): Path<String>, request: &Request, doors: Data<&Arc<Doors>>) -> Response {
+    let (Some(entrance), Ok(query)) = (doors.entrances.get(&account), request.params::<Query>())
+    else {
+        return plain(StatusCode::NOT_FOUND, "no such account");
+    };
+    match envelope::greet(&entrance.door, &query, doors.clock.now()) {
+        Ok(echo) => plain(StatusCode::OK, echo),
+        Err(refusal) => {
+            let (status, text) = refuse(&account, &refusal);
+            plain(status, text)
+        }
+    }
+}
+
+/// One callback.
+#[handler]
+async fn take(
+    Path(account): Path<String>,
+    request: &Request,
+    body: Body,
+    doors: Data<&Arc<Doors>>,
+) -> Response {
+    let Ok(query) = request.params::<Query>() else {
+        return plain(StatusCode::BAD_REQUEST, "malformed");
+    };
+    let read = body.into_bytes_limit(doors.body_bytes_max);
+    let body = match tokio::time::timeout(BODY_WITHIN, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+        Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "too slow"),
+    };
+    // Runs to its end even if the platform hangs up: a request that is dropped half way must not
+    // leave the door to chance.
+    let doors = Arc::clone(&doors);
+    let taken = tokio::spawn(async move { doors.take(&account, &query, &body).await });
+    match taken.await {
+        Ok((status, text)) => plain(status, text),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "try again"),
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+        .body(text.into())
+}

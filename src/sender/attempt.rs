@@ -1,0 +1,90 @@
+//! One attempt: words filled in, one call to the platform, its answer settled.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::clock::{Clock, Timestamp};
+use crate::journey::template;
+use crate::policy::settle::AccountNews;
+use crate::sender::platform::{Answer, AnswerClass, Parcel, Platform};
+use crate::store::work::{DeliveryKey, Send, Settled};
+use crate::store::{Error, Store};
+
+/// How an attempt ended, for the loop that handed it out.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) key: DeliveryKey,
+    /// Whether a call was made.
+    pub(super) called: bool,
+    /// What the platform said; `None` when nothing was asked.
+    pub(super) answer: Option<Answer>,
+    pub(super) news: AccountNews,
+}
+
+/// Sends a step whose intent is committed, and settles whatever came of it.
+pub(super) async fn attempt(
+    store: Arc<Store>,
+    platform: Arc<dyn Platform>,
+    clock: Arc<dyn Clock>,
+    send: Send,
+) -> Done {
+    let key = send.key;
+    let (answer, called) = match parcel(&send) {
+        Ok(parcel) => {
+            let call = AssertUnwindSafe(platform.send(&parcel)).catch_unwind();
+            let answer = call.await.unwrap_or_else(|_| {
+                Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
+            });
+            (answer, true)
+        }
+        Err(answer) => (answer, false),
+    };
+    metrics::counter!("dripwheel_answers_total", "class" => format!("{:?}", answer.class))
+        .increment(1);
+    let settled = settle(&store, clock.as_ref(), key, &answer).await;
+    Done {
+        key,
+        called,
+        news: settled.map_or(AccountNews::None, |settled| settled.news),
+        answer: Some(answer),
+    }
+}
+
+fn parcel(send: &Send) -> Result<Parcel, Answer> {
+    let broken = |what: String| Answer::without_code(AnswerClass::Unsendable, what);
+    let steps = &send.version.sequence.steps;
+    let step = steps
+        .get(usize::from(send.step))
+        .ok_or_else(|| broken("the version has no such step".into()))?;
+    let message = step.say.to(&send.facts.language);
+    let message = template::render(message, &send.facts)
+        .map_err(|error| broken(format!("template: {error}")))?;
+    Ok(Parcel {
+        openid: send.openid.clone(),
+        message,
+    })
+}
+
+/// Records the answer. It is known here and nowhere else, so only a stopped writer ends the
+/// trying; then the intent stays, and the next start counts it as unknown.
+async fn settle(
+    store: &Store,
+    clock: &dyn Clock,
+    key: DeliveryKey,
+    answer: &Answer,
+) -> Option<Settled> {
+    loop {
+        match store.writer().settle(key, answer.clone()).await {
+            Ok(settled) => return Some(settled),
+            Err(Error::Stopped) => return None,
+            Err(error) => {
+                tracing::error!(%error, enrollment.id = key.enrollment.0, "outcome not written");
+                let later: Timestamp = clock.now().plus(Duration::from_secs(1));
+                clock.sleep_until(later).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Whose turn it is: due deliveries by account, served in rounds.
+//!
+//! Deficit round robin over the accounts that have something due and may send: an account with a
+//! million due steps gets as many turns as one with three. Within an account two lanes, so that a
+//! backlog does not make the newest followers wait: fresh steps get 7 of 10 turns. Memory is
+//! bounded per account and in all; what does not fit stays in its row and is read again later.
+//!
+//! Pure: `now` is an argument, and limits are plain numbers.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::policy::limiter::{Limiter, Rate};
+use crate::store::work::DeliveryKey;
+
+/// A step is fresh while it is less late than this.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Of ten turns of an account, how many go to its fresh steps while it has a backlog.
+const FRESH_TURNS: u8 = 7;
+
+/// Most deliveries of one account in memory, per lane.
+pub const QUEUE_MAX: usize = 2000;
+
+/// One account's due deliveries and limits.
+#[derive(Debug)]
+struct Queue {
+    /// By due instant. Both lanes in one map: the earliest is the backlog's head, and the fresh
+    /// lane starts where lateness ends.
+    due: BTreeMap<(Timestamp, EnrollmentId), DeliveryKey>,
+    limiter: Limiter,
+    in_flight: usize,
+    in_flight_max: usize,
+    /// Nothing is sent before this instant, by a pause or because a bucket is empty.
+    not_before: Timestamp,
+    /// Rows of this account were left on disk: read on when the queue runs low.
+    more_on_disk: bool,
+    turn: u8,
+}
+
+impl Queue {
+    fn ready(&self, now: Timestamp) -> bool {
+        let first = self.due.keys().next().map(|(due_at, _)| *due_at);
+        self.in_flight < self.in_flight_max
+            && self.not_before <= now
+            && first.is_some_and(|due_at| due_at <= now)
+    }
+
+    fn take(&mut self, now: Timestamp) -> Option<DeliveryKey> {
+        self.turn = (self.turn + 1) % 10;
+        let fresh_from = (now.minus(FRESH), EnrollmentId(i64::MIN));
+        let now_key = (now, EnrollmentId(i64::MAX));
+        let fresh = self.due.range(fresh_from..=now_key).next().map(|(k, _)| *k);
+        let oldest = self.due.keys().next().copied();
+        let key = match fresh {
+            Some(fresh) if self.turn < FRESH_TURNS => fresh,
+            _ => oldest.filter(|(due_at, _)| *due_at <= now)?,
+        };
+        self.due.remove(&key)
+    }
+}
+
+/// All accounts' due deliveries.
+#[derive(Debug, Default)]
+pub struct Turns {
+    queues: HashMap<AccountId, Queue>,
+    /// Accounts with something queued, in the order of their turns.
+    round: VecDeque<AccountId>,
+    in_round: HashSet<AccountId>,
+    /// Deliveries that were handed out and not given back, so that none is handed out twice.
+    out: HashSet<(EnrollmentId, u32)>,
+    len: usize,
+    cap: usize,
+}
+
+impl Turns {
+    /// Empty queues that hold at most `cap` deliveries in all.
+    pub fn new(cap: usize) -> Self {
+        Self {
+            cap: cap.max(1),
+            ..Self::default()
+        }
+    }
+
+    /// Makes an account known. Its rows on disk have not been read yet.
+    pub fn add_account(&mut self, id: AccountId, rate: Rate, in_flight_max: usize, now: Timestamp) {
+        let queue = Queue {
+            due: BTreeMap::new(),
+            limiter: Limiter::new(rate, now),
+            in_flight: 0,
+            in_flight_max: in_flight_max.max(1),
+            not_before: Timestamp(i64::MIN),
+            more_on_disk: true,
+            turn: 0,
+        };
+        self.queues.insert(id, queue);
+    }
+
+    /// Deliveries in memory.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Queues a delivery. When its account's queue or the whole is full it stays on disk.
+    pub fn push(&mut self, key: DeliveryKey) {
+        if self.out.contains(&(key.enrollment, key.generation)) {
+            return;
+        }
+        let Some(queue) = self.queues.get_mut(&key.account) else {
+            return;
+        };
+        if self.len >= self.cap || queue.due.len() >= 2 * QUEUE_MAX {
+            queue.more_on_disk = true;
+            return;
+        }
+        if queue
+            .due
+            .insert((key.due_at, key.enrollment), key)
+            .is_none()
+        {
+            self.len += 1;
+        }
+        if self.in_round.insert(key.account) {
+            self.round.push_back(key.account);
+        }
+    }
+
+    /// Hands out at most `limit` due deliveries, one account after another.
+    pub fn next(&mut self, now: Timestamp, limit: usize) -> Vec<DeliveryKey> {
+        let mut handed = Vec::new();
+        let mut idle = 0;
+        while handed.len() < limit && idle < self.round.len() {
+            let Some(id) = self.round.pop_front() else {
+                break;
+            };
+            let Some(queue) = self.queues.get_mut(&id) else {
+                self.in_round.remove(&id);
+                continue;
+            };
+            if queue.due.is_empty() {
+                self.in_round.remove(&id);
+                continue;
+            }
+            self.round.push_back(id);
+            if !queue.ready(now) {
+                idle += 1;
+                continue;
+            }
+            if let Err(ready_at) = queue.limiter.take(now) {
+                queue.not_before = queue.not_before.max(ready_at);
+                idle += 1;
+                continue;
+            }
+            let Some(key) = queue.take(now) else {
+                queue.limiter.give_back();
+                idle += 1;
+                continue;
+            };
+            idle = 0;
+            self.len -= 1;
+            queue.in_flight += 1;
+            self.out.insert((key.enrollment, key.generation));
+            handed.push(key);
+        }
+        handed
+    }
+
+    /// A delivery that was handed out is done with. `sent` says whether it used up a call.
+    pub fn done(&mut self, key: DeliveryKey, sent: bool) {
+        self.out.remove(&(key.enrollment, key.generation));
+        if let Some(queue) = self.queues.get_mut(&key.account) {
+            queue.in_flight = queue.in_flight.saturating_sub(1);
+            if !sent {
+                queue.limiter.give_back();
+            }
+        }
+    }
+
+    /// Lets an account rest until `until`; what it has in memory is forgotten, since a paused
+    /// account must cost nothing. Its rows are read again afterwards.
+    pub fn pause(&mut self, id: AccountId, until: Timestamp) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.not_before = queue.not_before.max(until);
+            self.len -= queue.due.len();
+            queue.due.clear();
+            queue.more_on_disk = true;
+        }
+    }
+
+    /// Supposes that every account has rows on disk that are not in memory.
+    pub fn look_again(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.more_on_disk = true;
+        }
+    }
+
+    /// Accounts whose rows should be read.
+    pub fn hungry(&self, now: Timestamp) -> Vec<AccountId> {
+        if self.len >= self.cap {
+            return Vec::new();
+        }
+        self.queues
+            .iter()
+            .filter(|(_, queue)| {
+                queue.more_on_disk && queue.not_before <= now && queue.due.len() < QUEUE_MAX / 2
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Takes in rows that were read for a hungry account; `all` says that there were no more.
+    pub fn fed(&mut self, id: AccountId, rows: Vec<DeliveryKey>, all: bool) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.more_on_disk = !all;
+        }
+        for row in rows {
+            self.push(row);
+        }
+    }
+
+    /// The next instant at which something may be handed out; `None` when nothing is queued.
+    pub fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.queues
+            .values()
+            .filter(|queue| queue.in_flight < queue.in_flight_max)
+            .filter_map(|queue| {
+                let (due_at, _) = queue.due.keys().next()?;
+                Some((*due_at).max(queue.not_before).max(now))
+            })
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    fn key(account: i64, enrollment: i64, due_at: Timestamp) -> DeliveryKey {
+        DeliveryKey {
+            account: AccountId(account),
+            due_at,
+            enrollment: EnrollmentId(enrollment),
+            generation: 0,
+        }
+    }
+
+    fn turns(accounts: i64) -> Turns {
+        let mut turns = Turns::new(100_000);
+        for id in 1..=accounts {
+            turns.add_account(AccountId(id), Rate::default(), 1000, NOW);
+        }
+        turns
+    }
+
+    #[test]
+    fn an_account_with_a_burst_delays_no_other() {
+        let mut turns = turns(3);
+        for n in 0..3000 {
+            turns.push(key(1, n, NOW));
+        }
+        for n in 0..3 {
+            turns.push(key(2, 10_000 + n, NOW));
+            turns.push(key(3, 20_000 + n, NOW));
+        }
+        let first = turns.next(NOW, 9);
+        for account in 1..=3 {
+            let count = first.iter().filter(|k| k.account.0 == account).count();
+            assert_eq!(count, 3, "account {account}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_handed_out_early_or_twice() {
+        let mut turns = turns(1);
+        let later = NOW.plus(Duration::from_millis(1));
+        turns.push(key(1, 1, later));
+        turns.push(key(1, 1, later));
+        assert_eq!(turns.next(NOW, 10), []);
+        assert_eq!(turns.next_at(NOW), Some(later));
+        assert_eq!(turns.next(later, 10).len(), 1);
+        turns.push(key(1, 1, later));
+        assert_eq!(turns.next(later, 10), []);
+        turns.done(key(1, 1, later), true);
+        turns.push(key(1, 1, later));
+        assert_eq!(turns.next(later, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_backlog_leaves_most_turns_to_fresh_steps() {
+        let mut turns = turns(1);
+        let old = NOW.minus(Duration::from_secs(36_000));
+        for n in 0..1000 {
+            turns.push(key(1, n, old));
+            turns.push(key(1, 5000 + n, NOW));
+        }
+        let handed = turns.next(NOW, 100);
+        let fresh = handed.iter().filter(|key| key.due_at == NOW).count();
+        assert!((60..=80).contains(&fresh), "{fresh} of 100");
+    }
+
+    #[test]
+    fn a_paused_account_holds_no_memory_and_comes_back() {
+        let mut turns = turns(2);
+        for n in 0..100 {
+            turns.push(key(1, n, NOW));
+        }
+        let until = NOW.plus(Duration::from_secs(60));
+        turns.pause(AccountId(1), until);
+        assert_eq!(turns.len(), 0);
+        let hungry = |turns: &Turns, now| {
+            let mut ids: Vec<_> = turns.hungry(now).into_iter().map(|id| id.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(hungry(&turns, NOW), [2]);
+        assert_eq!(hungry(&turns, until), [1, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_leaves_the_rest_on_disk() {
+        let mut turns = turns(1);
+        turns.fed(AccountId(1), Vec::new(), true);
+        for n in 0..10_000 {
+            turns.push(key(1, n, NOW));
+        }
+        assert!(turns.len() <= 2 * QUEUE_MAX);
+        while !turns.next(NOW, 500).is_empty() {
+            for n in 0..10_000 {
+                turns.done(key(1, n, NOW), true);
+            }
+        }
+        assert_eq!(turns.hungry(NOW).len(), 1);
+    }
+}
