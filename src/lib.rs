@@ -3,10 +3,10 @@
 //! The stages are folders, and their alphabetical order is the way of the data; `ARCHITECTURE.md`
 //! walks one follow through them.
 
+pub mod api;
 pub mod app;
 pub mod clock;
 pub mod config;
-
 pub mod inbound;
 pub mod journey;
 pub mod listener;

@@ -15,11 +15,12 @@ use sea_orm::{
 use crate::clock::Timestamp;
 use crate::journey::enrollment::State;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
+use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::store::accounts::Standing;
 use crate::store::entity::{account, sequence_version};
 use crate::store::statement::{flag, instant, int, over, small, statement, text, text_or_none};
+use crate::store::versions::StoredVersion;
 use crate::store::{Error, deliveries, followers, timeline};
 
 /// Where counts stop.
@@ -72,29 +73,14 @@ pub struct Happened {
     pub entry: OutcomeEntry,
 }
 
-/// A published version of a sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    pub id: VersionId,
-    pub sequence: String,
-    pub hash: String,
-    /// The YAML as published.
-    pub source: String,
-    pub published_at: Timestamp,
-    /// New enrollments get it.
-    pub live: bool,
-}
-
-impl From<sequence_version::Model> for Published {
-    fn from(row: sequence_version::Model) -> Self {
-        Self {
-            id: VersionId(row.id),
-            sequence: row.sequence,
-            hash: row.hash,
-            source: row.source,
-            published_at: Timestamp(row.published_at),
-            live: row.live != 0,
-        }
+fn stored(row: sequence_version::Model) -> StoredVersion {
+    StoredVersion {
+        id: VersionId(row.id),
+        sequence: row.sequence,
+        hash: row.hash,
+        source: row.source,
+        published_at: Timestamp(row.published_at),
+        live: row.live != 0,
     }
 }
 
@@ -320,7 +306,7 @@ pub async fn who_knows(
 }
 
 /// The live version of each sequence, and of sequences without one the newest; by name.
-pub async fn sequences(read: &DatabaseConnection) -> Result<Vec<Published>, Error> {
+pub async fn sequences(read: &DatabaseConnection) -> Result<Vec<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
         .order_by_asc(sequence_version::Column::Sequence)
         .order_by_desc(sequence_version::Column::Live)
@@ -328,7 +314,7 @@ pub async fn sequences(read: &DatabaseConnection) -> Result<Vec<Published>, Erro
         .limit(LIST_MAX)
         .all(read)
         .await?;
-    let mut all: Vec<Published> = rows.into_iter().map(Published::from).collect();
+    let mut all: Vec<StoredVersion> = rows.into_iter().map(stored).collect();
     all.dedup_by(|later, first| later.sequence == first.sequence);
     Ok(all)
 }
@@ -339,7 +325,7 @@ pub async fn versions(
     sequence: &str,
     before: Option<i64>,
     limit: u32,
-) -> Result<Page<Published>, Error> {
+) -> Result<Page<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
         .filter(sequence_version::Column::Sequence.eq(sequence))
         .filter(sequence_version::Column::Id.lt(before.unwrap_or(i64::MAX)))
@@ -347,7 +333,7 @@ pub async fn versions(
         .limit(u64::from(limit) + 1)
         .all(read)
         .await?;
-    let mut items: Vec<Published> = rows.into_iter().map(Published::from).collect();
+    let mut items: Vec<StoredVersion> = rows.into_iter().map(stored).collect();
     let more = items.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         items.pop();
