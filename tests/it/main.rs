@@ -1,1 +1,4 @@
-//! x
+//! The story of the program, told by its real parts: store, routes and sockets; only time is ours.
+
+mod api;
+mod world;
