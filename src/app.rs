@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use metrics_exporter_prometheus::PrometheusHandle;
 use poem::{EndpointExt, Route, Server};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
@@ -61,7 +62,11 @@ impl App {
     ///
     /// # Errors
     /// Whatever keeps it from starting, in words that say what to change.
-    pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Self, StartError> {
         let loaded = load_sequences(&config.sequences.dir)?;
         let settings = StoreSettings {
             url: config.database.url.clone(),

@@ -197,7 +197,7 @@ impl Check<'_> {
                 let length = secret.expose_secret().chars().count();
                 let message = format!("{why}, and this one has {length} characters");
                 let fix = "copy it again, without spaces";
-                self.problems.note_with(at.place, message, fix);
+                self.problems.note_hidden(at.place, message, fix);
                 None
             }
         }
@@ -298,10 +298,6 @@ fn choose<'v>(
 }
 
 /// Turns "given but refused" into a refusal, and "not given" into nothing.
-#[expect(
-    clippy::option_option,
-    reason = "outer: whether it was given; inner: whether it was accepted"
-)]
 fn all<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),

@@ -56,20 +56,23 @@ pub(super) fn config(
 fn redacted(mut problem: Problem) -> Problem {
     let excerpt = problem.excerpt.as_str();
     let line = excerpt.trim_start().trim_start_matches("- ");
-    let has_key = line.starts_with('#')
-        || line
-            .split_once(':')
-            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    let key_first = line
+        .split_once(':')
+        .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     let secret = SECRET_KEYS
         .iter()
-        .filter_map(|key| Some(excerpt.find(&format!("{key}:"))? + key.len() + 1))
+        .flat_map(|key| excerpt.match_indices(key).map(|(at, _)| at + key.len()))
+        .filter(|end| {
+            let rest = excerpt[*end..].trim_start_matches(['"', '\'']);
+            rest.trim_start().starts_with(':')
+        })
         .min();
-    if !has_key {
+    if !key_first {
         // The middle of a text of several lines: there is no telling whose.
         problem.excerpt.clear();
-    } else if let Some(from) = secret {
-        problem.excerpt.truncate(from);
-        problem.excerpt.push_str(" …");
+    } else if let Some(end) = secret {
+        problem.excerpt.truncate(end);
+        problem.excerpt.push_str(": …");
         let room = (problem.excerpt.chars().count() + 1).saturating_sub(problem.column);
         problem.width = problem.width.min(room.max(1));
     }
@@ -200,7 +203,7 @@ impl Check<'_> {
             }),
             // The rest of it may hold a password.
             _ => {
-                self.problems.note_with(
+                self.problems.note_hidden(
                     at.place,
                     "this kind of database is not supported yet: only SQLite is",
                     "write sqlite://dripwheel.db",

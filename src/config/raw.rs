@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, EnumAccess, VariantAccess, Visitor};
 
 use crate::config::{CallbackMode, Console, PlatformName, Scope};
 use crate::yaml::At;
@@ -26,7 +26,7 @@ pub(super) struct RawConfig {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "server")]
+#[schemars(rename = "server")]
 pub(super) struct RawServer {
     pub listen: Option<At<String>>,
     pub console: Option<At<Console>>,
@@ -37,7 +37,7 @@ pub(super) struct RawServer {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "api_key")]
+#[schemars(rename = "api_key")]
 pub(super) struct RawApiKey {
     pub name: At<String>,
     pub secret: At<RawSecret>,
@@ -46,21 +46,21 @@ pub(super) struct RawApiKey {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "database")]
+#[schemars(rename = "database")]
 pub(super) struct RawDatabase {
     pub url: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "sequences")]
+#[schemars(rename = "sequences")]
 pub(super) struct RawSequences {
     pub dir: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "account_defaults")]
+#[schemars(rename = "account_defaults")]
 pub(super) struct RawAccountDefaults {
     pub platform: Option<PlatformName>,
     pub profile: Option<At<String>>,
@@ -73,7 +73,7 @@ pub(super) struct RawAccountDefaults {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "account")]
+#[schemars(rename = "account")]
 pub(super) struct RawAccount {
     pub key: At<String>,
     pub name: Option<At<String>>,
@@ -93,7 +93,7 @@ pub(super) struct RawAccount {
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "rate")]
+#[schemars(rename = "rate")]
 pub(super) struct RawRate {
     pub per_second: Option<At<u32>>,
     pub per_minute: Option<At<u32>>,
@@ -102,7 +102,7 @@ pub(super) struct RawRate {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "wheel")]
+#[schemars(rename = "wheel")]
 pub(super) struct RawWheel {
     pub ring_entries: Option<At<usize>>,
     pub lead: Option<At<String>>,
@@ -112,7 +112,7 @@ pub(super) struct RawWheel {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "sender")]
+#[schemars(rename = "sender")]
 pub(super) struct RawSender {
     pub in_flight: Option<At<usize>>,
     pub per_account_in_flight: Option<At<usize>>,
@@ -130,8 +130,6 @@ pub(super) enum RawSecret {
 impl<'de> Deserialize<'de> for RawSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Body;
-        // serde's own errors name the value they refuse, so every scalar has a method here.
-        const QUOTE: &str = "a secret is text: put it in quotes";
         impl<'de> Visitor<'de> for Body {
             type Value = RawSecret;
 
@@ -139,61 +137,24 @@ impl<'de> Deserialize<'de> for RawSecret {
                 f.write_str("a secret as text or `{ file: path }`")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawSecret, E> {
-                Ok(RawSecret::Text(SecretString::from(text)))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_i128<E: de::Error>(self, _: i128) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_u128<E: de::Error>(self, _: u128) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<RawSecret, E> {
-                Err(de::Error::custom(QUOTE))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<RawSecret, E> {
-                Err(de::Error::custom("a secret is missing here"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSecret, A::Error> {
-                match map.next_key::<String>()? {
-                    Some(key) if key == "file" => {}
-                    Some(_) => {
-                        let message = "a secret is text or `{ file: path }`";
-                        return Err(de::Error::custom(message));
-                    }
-                    None => return Err(de::Error::custom("a secret is missing here")),
+            fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<RawSecret, A::Error> {
+                let (word, body) = data.variant::<String>()?;
+                if word == "file" {
+                    return body.newtype_variant().map(RawSecret::File);
                 }
-                let path = map.next_value()?;
-                if map.next_key::<de::IgnoredAny>()?.is_some() {
-                    return Err(de::Error::custom("`file` stands alone"));
-                }
-                Ok(RawSecret::File(path))
+                body.unit_variant()?;
+                Ok(RawSecret::Text(SecretString::from(word)))
             }
         }
-        deserializer.deserialize_any(Body)
+        // As an enum, because a reader then takes any scalar for text: a secret of digits needs no
+        // quotes, and no error shows the value as serde's own would.
+        deserializer.deserialize_enum("secret", &["file"], Body)
     }
 }
 
 impl JsonSchema for RawSecret {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RawSecret".into()
+        "secret".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -41,6 +41,9 @@ const STREAM_LOOKS_MAX: u32 = 600;
 /// Keeps proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// How long a browser waits before it opens a stream again.
+const RETRY_MS: u64 = 2000;
+
 /// What a page shows: everything, or one follower.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Topic {
@@ -122,8 +125,11 @@ impl Listener {
             }
             self.looks += 1;
             let mark = self.state.live.mark(&self.topic).await?;
-            if self.seen.replace(mark).is_some_and(|seen| seen != mark) {
-                return Some(Event::message("changed"));
+            match self.seen.replace(mark) {
+                // From here on nothing is missed, which a listener may want to know.
+                None => return Some(Event::retry(RETRY_MS)),
+                Some(seen) if seen != mark => return Some(Event::message("changed")),
+                Some(_) => {}
             }
         }
         None

@@ -1,1 +1,317 @@
-//! The sandbox: the platform, played by us.
+//! The sandbox: the WeChat platform, played by us on a port of its own.
+//!
+//! It speaks the wire protocol from the server's side (tokens, customer messages, media, users,
+//! quotas, error codes), pushes encrypted callbacks when a follower acts, enforces grants by its
+//! own reading of the rules, shows a phone in the browser, and breaks on demand in every way a
+//! platform can. It remembers what really arrived, so that tests can ask it instead of us.
+//!
+//! Deliberately absent: persistence (a restart is a new platform), TLS, and any rule of the
+//! product's own `policy`.
+
+mod callback;
+mod chat;
+mod control;
+mod errcode;
+mod event;
+mod fault;
+mod followers;
+mod grant;
+mod guard;
+mod listener;
+mod load;
+mod media;
+mod message;
+mod page;
+mod quota;
+mod random;
+mod record;
+mod reply;
+mod routes;
+mod send;
+mod service;
+mod settings;
+mod spoil;
+mod tokens;
+mod users;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use thiserror::Error;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use callback::{Attempt, Pushed};
+pub use chat::{Author, ChatLine};
+pub use control::{
+    AccountState, Control, ControlError, FollowersAdded, NewFollowers, SandboxState,
+};
+pub use event::Action;
+pub use fault::{Fault, FaultKind, FaultState};
+pub use followers::Follower;
+pub use grant::{Cause, Grant};
+pub use load::{Burst, BurstAction, BurstReport};
+pub use media::Media;
+pub use message::{Choice, Shown};
+pub use record::{Sent, SentWithBody};
+pub use settings::{
+    Format, MenuButton, Mode, Profile, SandboxAccount, SandboxLimits, SandboxSettings, SendQuota,
+};
+
+use crate::clock::{Clock, Timestamp};
+use crate::inbound::cipher::{Cipher, KeyError};
+
+/// How long open connections may go on after a stop.
+const STOP_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Why a sandbox did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("the sandbox needs at least one account")]
+    NoAccount,
+    #[error("two accounts of the sandbox have the app id {0}")]
+    SameAppId(String),
+    #[error("account {0} of the sandbox needs a callback URL that begins with http:// or https://")]
+    CallbackUrl(String),
+    #[error("account {app_id} of the sandbox cannot encrypt")]
+    Key { app_id: String, source: KeyError },
+    #[error("open the sandbox's record file {}", path.display())]
+    Record { path: PathBuf, source: io::Error },
+    #[error("listen on {addr}")]
+    Listen { addr: SocketAddr, source: io::Error },
+    #[error("prepare the sandbox's calls to callbacks")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The way to start one.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandbox;
+
+impl Sandbox {
+    /// Starts a platform that lives in the time of `clock`. Needs a running tokio runtime.
+    pub async fn start(
+        settings: SandboxSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Running, StartError> {
+        let connections = listener::Connections::default();
+        let addr = settings.listen;
+        let door = listener::Door::bind(addr, connections.clone()).await;
+        let door = door.map_err(|source| StartError::Listen { addr, source })?;
+        let addr = door.addr();
+        let world = Arc::new(World::new(settings, clock, addr, connections)?);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let service = service::Service::new(Arc::clone(&world));
+        let task = tokio::spawn(async move {
+            poem::Server::new_with_acceptor(door)
+                .run_with_graceful_shutdown(service, stopped.cancelled(), Some(STOP_PATIENCE))
+                .await
+        });
+        tracing::info!(%addr, "the sandbox is open");
+        Ok(Running {
+            addr,
+            world,
+            stop,
+            task,
+        })
+    }
+}
+
+/// A running sandbox.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens, with the real port.
+    pub addr: SocketAddr,
+    world: Arc<World>,
+    stop: CancellationToken,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    /// The operations of the control API, in process.
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.world))
+    }
+
+    /// Closes the port and every connection.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.world.closed.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the sandbox did not stop in order");
+        }
+    }
+}
+
+/// Everything there is on this platform.
+#[derive(Debug)]
+struct World {
+    clock: Arc<dyn Clock>,
+    addr: SocketAddr,
+    accounts: Vec<Account>,
+    by_app_id: HashMap<String, usize>,
+    limits: SandboxLimits,
+    tokens: tokens::Tokens,
+    shelf: media::Shelf,
+    faults: fault::Faults,
+    record: record::Record,
+    chats: chat::Chats,
+    client: reqwest::Client,
+    connections: listener::Connections,
+    /// Tells open pages whose phone changed.
+    changes: broadcast::Sender<Change>,
+    /// Callers that followed a redirect they should not have.
+    trapped: AtomicU64,
+    /// Cancelled when the sandbox stops, so that open event streams end.
+    closed: CancellationToken,
+}
+
+/// One official account.
+#[derive(Debug)]
+struct Account {
+    index: usize,
+    app_id: Arc<str>,
+    settings: SandboxAccount,
+    callback_url: url::Url,
+    cipher: Cipher,
+    followers: followers::Followers,
+    quotas: quota::Quotas,
+    /// First characters of every openid, as on the platform.
+    openid_prefix: String,
+    next_msg_id: AtomicU64,
+    /// Verdicts of custom/send by code.
+    verdicts: Mutex<BTreeMap<i32, u64>>,
+    /// The newest pushes, oldest first.
+    pushes: Mutex<VecDeque<callback::PushLine>>,
+}
+
+/// Something happened on a phone.
+#[derive(Clone, Debug)]
+struct Change {
+    account: usize,
+    openid: Arc<str>,
+}
+
+impl World {
+    fn new(
+        settings: SandboxSettings,
+        clock: Arc<dyn Clock>,
+        addr: SocketAddr,
+        connections: listener::Connections,
+    ) -> Result<Self, StartError> {
+        let limits = settings.limits;
+        let now = clock.now();
+        let mut accounts = Vec::new();
+        let mut by_app_id = HashMap::new();
+        for (index, account) in settings.accounts.into_iter().enumerate() {
+            let app_id = account.app_id.clone();
+            if by_app_id.insert(app_id.clone(), index).is_some() {
+                return Err(StartError::SameAppId(app_id));
+            }
+            accounts.push(Account::new(index, account, limits, now)?);
+        }
+        if accounts.is_empty() {
+            return Err(StartError::NoAccount);
+        }
+        let record = record::Record::open(
+            settings.record_file.as_deref(),
+            limits.record_entries_max,
+            limits.record_bodies_max,
+        )
+        .map_err(|source| StartError::Record {
+            path: settings.record_file.unwrap_or_default(),
+            source,
+        })?;
+        Ok(Self {
+            clock,
+            addr,
+            tokens: tokens::Tokens::new(accounts.len()),
+            accounts,
+            by_app_id,
+            limits,
+            shelf: media::Shelf::new(limits.media_bytes_max),
+            faults: fault::Faults::default(),
+            record,
+            chats: chat::Chats::new(limits.chat_lines_max),
+            client: callback::client(limits).map_err(StartError::Client)?,
+            connections,
+            changes: broadcast::Sender::new(256),
+            trapped: AtomicU64::new(0),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    fn account(&self, app_id: &str) -> Option<&Account> {
+        self.accounts.get(*self.by_app_id.get(app_id)?)
+    }
+
+    /// Tells open pages, if there are any.
+    fn changed(&self, account: usize, openid: &Arc<str>) {
+        if self.changes.receiver_count() > 0 {
+            let openid = Arc::clone(openid);
+            // No receiver left in the meantime is no loss.
+            self.changes.send(Change { account, openid }).ok();
+        }
+    }
+
+    /// Where a caller lands who follows a redirect.
+    fn trap_url(&self) -> String {
+        format!("http://{}/sandbox/trap", self.addr)
+    }
+}
+
+impl Account {
+    fn new(
+        index: usize,
+        settings: SandboxAccount,
+        limits: SandboxLimits,
+        now: Timestamp,
+    ) -> Result<Self, StartError> {
+        let key = settings.encoding_aes_key.expose_secret();
+        let cipher = Cipher::new(&settings.app_id, &[key]).map_err(|source| StartError::Key {
+            app_id: settings.app_id.clone(),
+            source,
+        })?;
+        let callback_url = url::Url::parse(&settings.callback_url)
+            .ok()
+            .filter(|url| ["http", "https"].contains(&url.scheme()))
+            .ok_or_else(|| StartError::CallbackUrl(settings.app_id.clone()))?;
+        // The platform's message ids have 17 digits; these go on after a restart.
+        let first_msg_id = u64::try_from(now.0).unwrap_or(1).saturating_mul(10_000);
+        Ok(Self {
+            index,
+            app_id: settings.app_id.as_str().into(),
+            callback_url,
+            cipher,
+            followers: followers::Followers::new(limits.followers_max),
+            quotas: quota::Quotas::new(settings.quota),
+            openid_prefix: format!("o{}", random::text(6)),
+            next_msg_id: AtomicU64::new(first_msg_id),
+            verdicts: Mutex::default(),
+            pushes: Mutex::default(),
+            settings,
+        })
+    }
+
+    /// An id that no message had before.
+    fn msg_id(&self) -> u64 {
+        self.next_msg_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn count_verdict(&self, code: i32) {
+        *lock(&self.verdicts).entry(code).or_default() += 1;
+    }
+}
+
+/// Locks without minding a panic elsewhere: every critical section here leaves whole values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

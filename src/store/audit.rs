@@ -1,1 +1,266 @@
-//! Audit.
+//! The audit: recomputes from the rows what must always hold, and counts what does not.
+//!
+//! Reads only, so it can run beside a working server; a check is one statement and therefore sees
+//! one state of the rows. `ARCHITECTURE.md` lists the invariants by the numbers used here.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+use serde::Serialize;
+
+use crate::journey::catalog::Catalog;
+use crate::journey::ids::VersionId;
+use crate::journey::outcome::Outcome;
+use crate::store::Error;
+use crate::store::statement::{int, statement, text};
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audit {
+    pub checks: Vec<Check>,
+    /// Planned and ended, by sequence version and step.
+    pub steps: Vec<StepCount>,
+    /// Sends whose answer was lost; not a violation, but never hidden.
+    pub unknown_sends: i64,
+}
+
+impl Audit {
+    /// Whether every invariant holds.
+    pub fn is_clean(&self) -> bool {
+        self.checks.iter().all(|check| check.violations == 0)
+    }
+}
+
+/// One invariant, held against every row it speaks of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// Number of the invariant.
+    pub invariant: u8,
+    pub says: &'static str,
+    pub rows: i64,
+    pub violations: i64,
+    /// Enrollments to look at first.
+    pub examples: Vec<i64>,
+}
+
+/// How a step of a version stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepCount {
+    pub sequence: String,
+    pub version: VersionId,
+    pub step: String,
+    pub planned: i64,
+    pub still_planned: i64,
+    pub sent: i64,
+    pub refused: i64,
+    pub expired: i64,
+    pub skipped: i64,
+    pub cancelled: i64,
+    pub failed: i64,
+    pub unknown: i64,
+}
+
+/// The enrollments, each with what wakes it.
+const WAKERS: &str = "FROM enrollments AS e
+    LEFT JOIN timers AS t ON t.shard = 0 AND t.due_at = e.wake_at AND t.enrollment_id = e.id
+    LEFT JOIN deliveries AS d ON d.shard = 0 AND d.account_id = e.account_id
+        AND d.due_at = e.wake_at AND d.enrollment_id = e.id";
+
+/// How long after an unfollow an attempt that was under way may still end.
+const UNDER_WAY_MS: i64 = 30_000;
+
+/// Each check: invariant, what it says, how many rows it looks at, and the rows that violate it.
+fn checks() -> Vec<(u8, &'static str, String, String)> {
+    let all = "SELECT count(*) FROM enrollments".to_owned();
+    vec![
+        (
+            1,
+            "an unfinished enrollment has exactly one timer or delivery",
+            "SELECT count(*) FROM enrollments WHERE state < 2".to_owned(),
+            format!(
+                "SELECT e.id {WAKERS} WHERE e.state < 2
+                 AND (t.enrollment_id IS NOT NULL) + (d.enrollment_id IS NOT NULL) <> 1"
+            ),
+        ),
+        (
+            1,
+            "a finished enrollment has neither, but for a send that is under way",
+            "SELECT count(*) FROM enrollments WHERE state >= 2".to_owned(),
+            format!(
+                "SELECT e.id {WAKERS} WHERE e.state >= 2
+                 AND (t.enrollment_id IS NOT NULL OR d.state = 0)"
+            ),
+        ),
+        (
+            1,
+            "a timer belongs to an enrollment that waits for it",
+            "SELECT count(*) FROM timers".to_owned(),
+            "SELECT t.enrollment_id FROM timers AS t LEFT JOIN enrollments AS e
+                 ON e.id = t.enrollment_id AND e.wake_at = t.due_at
+                 AND e.generation = t.generation AND e.state < 2
+             WHERE e.id IS NULL"
+                .to_owned(),
+        ),
+        (
+            1,
+            "a delivery belongs to an enrollment that waits for it",
+            "SELECT count(*) FROM deliveries".to_owned(),
+            "SELECT d.enrollment_id FROM deliveries AS d LEFT JOIN enrollments AS e
+                 ON e.id = d.enrollment_id AND e.wake_at = d.due_at
+                 AND (d.state = 1 OR (e.generation = d.generation AND e.state < 2))
+             WHERE e.id IS NULL"
+                .to_owned(),
+        ),
+        (
+            2,
+            "planned steps = ended steps + steps still planned",
+            all.clone(),
+            format!(
+                "SELECT e.id {WAKERS}
+                 LEFT JOIN (SELECT enrollment_id, sum(steps) AS ended FROM outcomes
+                     GROUP BY enrollment_id) AS o ON o.enrollment_id = e.id
+                 WHERE 1 + length(e.plan) - length(replace(e.plan, ',', ''))
+                     <> coalesce(o.ended, 0) + CASE
+                         WHEN e.state < 2
+                             THEN 1 + length(e.plan) - length(replace(e.plan, ',', '')) - e.step
+                         WHEN d.state = 1 THEN 1 ELSE 0 END"
+            ),
+        ),
+        (
+            3,
+            "an intent is of an epoch that there was",
+            "SELECT count(*) FROM deliveries WHERE state = 1".to_owned(),
+            "SELECT enrollment_id FROM deliveries WHERE state = 1
+             AND (intent_at <= 0 OR epoch NOT BETWEEN 1 AND (SELECT max(epoch) FROM nodes))"
+                .to_owned(),
+        ),
+        (
+            3,
+            "nothing is sent to somebody who had unfollowed",
+            "SELECT count(*) FROM receipts WHERE kind = 2".to_owned(),
+            format!(
+                "SELECT e.id FROM receipts AS u
+                 JOIN enrollments AS e ON e.id BETWEEN u.follower_id << 16
+                     AND (u.follower_id << 16) + 65535 AND e.enrolled_at < u.created_at
+                 JOIN outcomes AS o ON o.enrollment_id = e.id AND o.result = 1
+                     AND o.at > u.taken_at + {UNDER_WAY_MS}
+                 WHERE u.kind = 2 AND u.follower_id > 0"
+            ),
+        ),
+        (
+            4,
+            "the steps of an enrollment are sent in order",
+            all,
+            "SELECT enrollment_id FROM (SELECT enrollment_id, at, lag(at) OVER
+                 (PARTITION BY enrollment_id ORDER BY step) AS before FROM outcomes
+                 WHERE result = 1) WHERE at < before"
+                .to_owned(),
+        ),
+    ]
+}
+
+/// Audits the rows behind `read`.
+///
+/// # Errors
+/// When the rows cannot be read.
+pub async fn audit(read: &DatabaseConnection, catalog: &Catalog) -> Result<Audit, Error> {
+    let mut done = Vec::new();
+    for (invariant, says, rows, violating) in checks() {
+        let found = read
+            .query_all_raw(statement(
+                &format!("SELECT count(*) OVER () AS violations, * FROM ({violating}) LIMIT 10"),
+                [],
+            ))
+            .await?;
+        let violations = found.first().map_or(Ok(0), |row| int(row, 0))?;
+        let examples = found.iter().map(|row| int(row, 1));
+        done.push(Check {
+            invariant,
+            says,
+            rows: one(read, &rows).await?,
+            violations,
+            examples: examples.collect::<Result<_, _>>()?,
+        });
+    }
+    let unknown = format!(
+        "SELECT count(*) FROM outcomes WHERE result = {}",
+        Outcome::Unknown.number()
+    );
+    Ok(Audit {
+        checks: done,
+        steps: steps(read, catalog).await?,
+        unknown_sends: one(read, &unknown).await?,
+    })
+}
+
+async fn one(read: &DatabaseConnection, sql: &str) -> Result<i64, Error> {
+    let row = read.query_one_raw(statement(sql, [])).await?;
+    row.map_or(Ok(0), |row| int(&row, 0))
+}
+
+/// Counts every step of every version that somebody was enrolled in.
+async fn steps(read: &DatabaseConnection, catalog: &Catalog) -> Result<Vec<StepCount>, Error> {
+    let mut counts = Vec::new();
+    let planned = read
+        .query_all_raw(statement(
+            "SELECT e.version_id, v.sequence, count(*) FROM enrollments AS e
+             JOIN sequence_versions AS v ON v.id = e.version_id GROUP BY e.version_id",
+            [],
+        ))
+        .await?;
+    for row in &planned {
+        let (version, sequence, enrolled) = (VersionId(int(row, 0)?), text(row, 1)?, int(row, 2)?);
+        let names = catalog.version(version).map(|version| {
+            let steps = version.sequence.steps.iter();
+            steps.map(|step| step.id.clone()).collect::<Vec<_>>()
+        });
+        for (index, step) in names.unwrap_or_default().into_iter().enumerate() {
+            let mut count = StepCount {
+                sequence: sequence.clone(),
+                version,
+                step,
+                planned: enrolled,
+                still_planned: enrolled,
+                sent: 0,
+                refused: 0,
+                expired: 0,
+                skipped: 0,
+                cancelled: 0,
+                failed: 0,
+                unknown: 0,
+            };
+            count_ended(read, &mut count, index).await?;
+            counts.push(count);
+        }
+    }
+    Ok(counts)
+}
+
+async fn count_ended(
+    read: &DatabaseConnection,
+    count: &mut StepCount,
+    index: usize,
+) -> Result<(), Error> {
+    let index = i64::try_from(index).unwrap_or(i64::MAX);
+    let rows = read
+        .query_all_raw(statement(
+            "SELECT result, count(*) FROM outcomes
+             WHERE version_id = ?1 AND step <= ?2 AND step + steps > ?2 GROUP BY result",
+            [count.version.0.into(), index.into()],
+        ))
+        .await?;
+    for row in &rows {
+        let ended = int(row, 1)?;
+        count.still_planned -= ended;
+        let place = match Outcome::from_number(int(row, 0)?) {
+            Some(Outcome::Sent) => &mut count.sent,
+            Some(Outcome::Refused) => &mut count.refused,
+            Some(Outcome::Expired) => &mut count.expired,
+            Some(Outcome::Skipped) => &mut count.skipped,
+            Some(Outcome::Cancelled) => &mut count.cancelled,
+            Some(Outcome::Failed) => &mut count.failed,
+            Some(Outcome::Unknown) => &mut count.unknown,
+            Some(Outcome::Retried | Outcome::Held) | None => continue,
+        };
+        *place += ended;
+    }
+    Ok(())
+}

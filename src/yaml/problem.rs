@@ -10,6 +10,8 @@ use crate::yaml::{At, Place};
 
 /// Longest part of a source line that is shown, in characters.
 const EXCERPT_MAX: usize = 160;
+/// Most problems that are told of one file.
+const PROBLEMS_MAX: usize = 200;
 
 /// One thing that is wrong with one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,14 +172,33 @@ impl<'a> Problems<'a> {
 
     /// Notes a problem at a place.
     pub fn note(&mut self, place: Place, message: impl Into<String>) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message));
+        let problem = Problem::new(self.source, self.file, place, message);
+        self.add(problem);
     }
 
     /// Notes a problem at a place, and how to put it right.
     pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message).fix(fix));
+        let problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        self.add(problem);
+    }
+
+    /// Notes a problem with a value that must not be shown, as its line would.
+    pub fn note_hidden(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let mut problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        problem.excerpt.clear();
+        self.add(problem);
+    }
+
+    fn add(&mut self, problem: Problem) {
+        // Nobody reads more, and a hostile file could have thousands.
+        if self.found.len() < PROBLEMS_MAX {
+            self.found.push(problem);
+        }
     }
 
     /// Notes what `result` refuses, with its text in front; gives back what it accepts.
@@ -238,15 +259,27 @@ pub(super) fn explain(error: &Error, source: &str, file: &str) -> Problem {
         error = inner;
     }
     let place = error.location().map_or_else(Place::default, Place::from);
-    let (message, fix) = words(error);
+    let (message, fix) = words(error, source.get(place.start..place.end).unwrap_or(""));
     let problem = Problem::new(source, file, place, message);
+    let in_braces = problem.excerpt.contains("${") && is_syntax(error);
+    let fix = fix.or_else(|| {
+        in_braces
+            .then(|| "a variable cannot stand in `{ … }`: give it a line of its own".to_owned())
+    });
     match fix {
         Some(fix) => problem.fix(fix),
         None => problem,
     }
 }
 
-fn words(error: &Error) -> (String, Option<String>) {
+/// Whether it is the text that is no YAML, not a value that does not fit.
+fn is_syntax(error: &Error) -> bool {
+    matches!(error, Error::Message { .. } | Error::ExternalMessage { .. })
+}
+
+/// What an error says; `written` is what stands at its place. Where variables are replaced, the
+/// reader says "an interpolated value" for any value, so the file's own words are better.
+fn words(error: &Error, written: &str) -> (String, Option<String>) {
     match error {
         Error::SerdeUnknownField {
             field, expected, ..
@@ -256,10 +289,14 @@ fn words(error: &Error) -> (String, Option<String>) {
         ),
         Error::SerdeUnknownVariant {
             variant, expected, ..
-        } => (
-            format!("unknown word `{}`", printable(variant)),
-            Some(suggest(variant, expected)),
-        ),
+        } => {
+            let word = written.trim().trim_matches(['"', '\'']);
+            let word = if word.is_empty() { variant } else { word };
+            (
+                format!("unknown word `{}`", printable(word)),
+                Some(suggest(word, expected)),
+            )
+        }
         Error::SerdeMissingField { field, .. } => (
             format!("`{field}` is missing here"),
             Some(format!("add `{field}:`")),
@@ -292,12 +329,30 @@ fn words(error: &Error) -> (String, Option<String>) {
             format!("expected {expected}, found {}", printable(unexpected)),
             None,
         ),
+        Error::Unexpected { expected, .. } => (
+            match *expected {
+                "mapping start" => "expected `key: value` here".to_owned(),
+                "sequence start" => "expected a list here".to_owned(),
+                "string scalar" => "expected text here".to_owned(),
+                other => format!("expected {other} here"),
+            },
+            None,
+        ),
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => {
+            ("this is no whole number, or too large".to_owned(), None)
+        }
+        Error::UnexpectedValueForUnitEnumVariant { .. }
+        | Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => {
+            ("this does not belong here".to_owned(), None)
+        }
+        Error::Eof { .. } => ("this file ends too early".to_owned(), None),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
             Some(format!(
                 "set {name}, or write `${{{name}:-…}}` with a default"
             )),
         ),
+        Error::UnknownAnchor { .. } => breach_words(&BudgetBreach::Aliases { aliases: 1 }),
         Error::Budget { breach, .. } => breach_words(breach),
         other => (
             UserMessageFormatter.format_message(other).into_owned(),

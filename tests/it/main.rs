@@ -1,4 +1,6 @@
-//! The story of the program, told by its real parts: store, routes and sockets; only time is ours.
+//! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
 mod api;
+mod console;
+mod wechat_client;
 mod world;

@@ -30,6 +30,7 @@ use reqwest::{Client, RequestBuilder};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub const READ_KEY: &str = "read-key-0123456789abcdef";
 pub const WRITE_KEY: &str = "write-key-0123456789abcdef";
@@ -139,7 +140,8 @@ impl World {
             }))
         };
         let api = ApiState::new(Arc::clone(&store), Arc::clone(&shared), ring);
-        let console = ConsoleState::new(Arc::clone(&store), shared, access, false);
+        let stop = CancellationToken::new();
+        let console = ConsoleState::new(Arc::clone(&store), shared, access, false, stop);
         let handle = PrometheusBuilder::new().build_recorder().handle();
         let health = OpsState::new(Arc::clone(&store), handle, Vec::new());
         let route = Route::new()

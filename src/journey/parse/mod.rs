@@ -4,6 +4,7 @@
 //! that is wrong with it is reported together. Pure: files that messages name are looked up through
 //! a function, so the same text can be read again from the store without them.
 
+mod events;
 pub(crate) mod raw;
 mod say;
 mod steps;
@@ -16,14 +17,10 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ExitOn, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Pattern, Quiet, QuietHours,
-    Reenter, Sequence, Trigger,
+    Closed, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
-use raw::{
-    RawClosed, RawEvent, RawEventWord, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours,
-    RawSequence,
-};
+use raw::{RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawSequence};
 
 /// Longest horizon: a year and a day.
 const HORIZON_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -326,103 +323,6 @@ impl Reader<'_> {
         };
         let fix = "write `never`, `always` or `after 30d`";
         self.problems.keep(at, result, fix)
-    }
-
-    fn pattern(&mut self, at: Option<&At<String>>, what: &str) -> Option<Pattern> {
-        self.short_text(at?, what).map(Pattern)
-    }
-
-    /// Notes filters that do not belong to the event.
-    fn only(&mut self, event: &RawEvent, allowed: &str) {
-        let filter = &event.filter;
-        for (key, at) in [
-            ("scene", &filter.scene),
-            ("text", &filter.text),
-            ("key", &filter.key),
-        ] {
-            if let Some(at) = at
-                && key != allowed
-            {
-                let fix = if allowed.is_empty() {
-                    "leave it out".to_owned()
-                } else {
-                    format!("the filter of this event is `{allowed}`")
-                };
-                let message = format!("this event has no `{key}`");
-                self.problems.note_with(at.place, message, fix);
-            }
-        }
-    }
-
-    fn trigger(&mut self, event: &RawEvent) -> Option<Trigger> {
-        let filter = &event.filter;
-        Some(match event.word.value {
-            RawEventWord::Follow => {
-                self.only(event, "scene");
-                Trigger::Follow {
-                    scene: self.pattern(filter.scene.as_ref(), "scene"),
-                }
-            }
-            RawEventWord::Scan => {
-                self.only(event, "scene");
-                Trigger::Scan {
-                    scene: self.pattern(filter.scene.as_ref(), "scene"),
-                }
-            }
-            RawEventWord::Message => {
-                self.only(event, "text");
-                Trigger::Message {
-                    text: self.pattern(filter.text.as_ref(), "text"),
-                }
-            }
-            RawEventWord::Click => {
-                self.only(event, "key");
-                Trigger::Click {
-                    key: self.pattern(filter.key.as_ref(), "key"),
-                }
-            }
-            RawEventWord::Api => {
-                self.only(event, "");
-                Trigger::Api
-            }
-        })
-    }
-
-    fn exit_on(&mut self, events: &[RawEvent]) -> Vec<ExitOn> {
-        if events.len() > 20 {
-            self.problems.note_with(
-                events[20].word.place,
-                format!("{} events end this sequence", events.len()),
-                "use at most 20; `*` in a pattern stands for any text",
-            );
-        }
-        let mut exits = Vec::new();
-        for event in events {
-            let filter = &event.filter;
-            exits.push(match event.word.value {
-                RawEventWord::Message => {
-                    self.only(event, "text");
-                    ExitOn::Message(self.pattern(filter.text.as_ref(), "text"))
-                }
-                RawEventWord::Click => {
-                    self.only(event, "key");
-                    ExitOn::Click(self.pattern(filter.key.as_ref(), "key"))
-                }
-                RawEventWord::Scan => {
-                    self.only(event, "scene");
-                    ExitOn::Scan(self.pattern(filter.scene.as_ref(), "scene"))
-                }
-                RawEventWord::Follow | RawEventWord::Api => {
-                    self.problems.note_with(
-                        event.word.place,
-                        "this event does not end a passage",
-                        "use message, click or scan; an unfollow always ends it",
-                    );
-                    continue;
-                }
-            });
-        }
-        exits
     }
 
     fn note(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {

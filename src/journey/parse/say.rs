@@ -62,6 +62,14 @@ const PICTURE: Allowed = Allowed {
 impl Reader<'_> {
     pub(super) fn say(&mut self, at: &At<RawSay>) -> Option<Say> {
         match &at.value {
+            RawSay::Bare => {
+                self.note(
+                    at.place,
+                    "this message does not say what kind it is",
+                    "write `say: { text: … }`",
+                );
+                None
+            }
             RawSay::One(raw) => Some(Say {
                 default: self.message(raw)?,
                 by_language: std::collections::BTreeMap::new(),
@@ -193,8 +201,9 @@ impl Reader<'_> {
 
     /// A text of a message, in bytes as the platform counts it.
     fn text(&mut self, at: &At<String>, what: &str) -> Option<String> {
-        let fixed = self.template(at)?;
-        if at.value.trim().is_empty() {
+        let text = at.value.trim_end();
+        let fixed = self.template(&at.with(text.to_owned()))?;
+        if text.is_empty() {
             self.note(at.place, format!("{what} is empty"), "write something");
             return None;
         }
@@ -206,7 +215,7 @@ impl Reader<'_> {
             );
             return None;
         }
-        Some(at.value.clone())
+        Some(text.to_owned())
     }
 
     fn optional(&mut self, at: Option<&At<String>>) -> Option<String> {
@@ -266,7 +275,9 @@ impl Reader<'_> {
         } else if !template::is_template(&at.value) && at.value.contains(char::is_whitespace) {
             Err("has a space in it".to_owned())
         } else {
-            web_address(fixed).map(|()| at.value.clone())
+            web_address(fixed)
+                .and_then(|()| whole_host(fixed, &at.value))
+                .map(|()| at.value.clone())
         };
         let fix = "write a link such as https://example.com/offer";
         self.problems.keep(at, result, fix)
@@ -301,7 +312,7 @@ impl Reader<'_> {
                 let start = at.place.start + offset;
                 let end = start + word.len();
                 (at.place.end == at.place.start || end <= at.place.end)
-                    .then(|| place_of(source, start, end))
+                    .then(|| Place::of(source, start, end))
             })
             .unwrap_or(at.place);
         let message = refusal.message.as_str();
@@ -394,13 +405,12 @@ fn web_address(text: &str) -> Result<(), String> {
     }
 }
 
-fn place_of(source: &str, start: usize, end: usize) -> Place {
-    let before = &source[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        start,
-        end,
+/// A value in a link must not be able to go on with the host: the host ends before the first one.
+fn whole_host(fixed: &str, link: &str) -> Result<(), String> {
+    let rest = fixed.split_once("://").map_or("", |(_, rest)| rest);
+    if fixed.len() == link.len() || rest.contains(['/', '?', '#']) {
+        Ok(())
+    } else {
+        Err("has a value in its host".to_owned())
     }
 }

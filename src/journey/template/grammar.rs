@@ -8,14 +8,13 @@
 
 use std::ops::Range;
 
+use super::words::{Tag, Word, Words, next_tag};
 use crate::yaml::nearest;
 
 /// Longest template or condition, in bytes.
 const SOURCE_MAX: usize = 16 * 1024;
 /// Deepest nesting of `if`, parentheses and `not`.
 const DEPTH_MAX: usize = 8;
-/// Most words and signs of one template.
-const TOKENS_MAX: usize = 1_000;
 
 /// Why a template is refused, and which part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(at: Range<usize>, message: impl Into<String>) -> Self {
+    pub(super) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             at,
             message: message.into(),
@@ -40,7 +39,7 @@ impl Refusal {
         Self::new(0..source.len(), message)
     }
 
-    fn fix(mut self, fix: impl Into<String>) -> Self {
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
@@ -141,145 +140,7 @@ fn short_enough(source: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tag {
-    Print,
-    Statement,
-}
-
-/// The next `{{` or `{%`, and where. A comment is left to `Words`, which refuses it.
-fn next_tag(source: &str, from: usize) -> Option<(usize, Tag)> {
-    let rest = source.get(from..)?;
-    let start = ["{{", "{%", "{#"]
-        .iter()
-        .filter_map(|open| rest.find(open))
-        .min()?
-        + from;
-    let tag = if source[start..].starts_with("{{") {
-        Tag::Print
-    } else {
-        Tag::Statement
-    };
-    Some((start, tag))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word<'s> {
-    Name(&'s str),
-    Text(&'s str),
-    Number(&'s str),
-    Sign(&'s str),
-}
-
-/// The words of one tag, or of one condition.
-struct Words<'s> {
-    source: &'s str,
-    list: Vec<(Word<'s>, Range<usize>)>,
-    next: usize,
-    /// Where the tag's words end, for "something is missing here".
-    end: usize,
-    /// First byte behind the tag.
-    after: usize,
-}
-
-impl<'s> Words<'s> {
-    fn new(source: &'s str, from: usize, tag: Option<Tag>) -> Result<Self, Refusal> {
-        let mut words = Self {
-            source,
-            list: Vec::new(),
-            next: 0,
-            end: source.len(),
-            after: source.len(),
-        };
-        if source[..from].ends_with("{#") {
-            return Err(
-                Refusal::new(from - 2..from, "comments are not read in messages")
-                    .fix("use a YAML comment (`# …`) beside the message"),
-            );
-        }
-        let close = match tag {
-            Some(Tag::Print) => "}}",
-            Some(Tag::Statement) => "%}",
-            None => "",
-        };
-        let mut at = from;
-        if tag.is_some() && source[at..].starts_with('-') {
-            at += 1;
-        }
-        loop {
-            let rest = &source[at..];
-            let Some(letter) = rest.chars().next() else {
-                if tag.is_none() {
-                    return Ok(words);
-                }
-                return Err(Refusal::new(from - 2..from, "this is not closed")
-                    .fix(format!("add `{close}`")));
-            };
-            if tag.is_some() {
-                let trimmed = rest.strip_prefix('-').unwrap_or(rest);
-                if trimmed.starts_with(close) {
-                    words.end = at;
-                    words.after = source.len() - trimmed.len() + close.len();
-                    return Ok(words);
-                }
-            }
-            if words.list.len() >= TOKENS_MAX {
-                return Err(Refusal::new(at..at + letter.len_utf8(), "this is too long"));
-            }
-            if letter.is_whitespace() {
-                at += letter.len_utf8();
-                continue;
-            }
-            let (word, length) = word(rest, at)?;
-            words.list.push((word, at..at + length));
-            at += length;
-        }
-    }
-
-    fn peek(&self) -> Option<Word<'s>> {
-        self.list.get(self.next).map(|(word, _)| *word)
-    }
-
-    fn here(&self) -> Range<usize> {
-        self.list.get(self.next).map_or_else(
-            || {
-                let start = self.end.saturating_sub(1);
-                if self.source.is_char_boundary(start) {
-                    start..self.end
-                } else {
-                    self.end..self.end
-                }
-            },
-            |(_, at)| at.clone(),
-        )
-    }
-
-    fn take(&mut self, sign: &str) -> bool {
-        let found =
-            matches!(self.peek(), Some(Word::Sign(word) | Word::Name(word)) if word == sign);
-        if found {
-            self.next += 1;
-        }
-        found
-    }
-
-    fn end(&self) -> Result<(), Refusal> {
-        match self.peek() {
-            None => Ok(()),
-            Some(word) => Err(self.unexpected(word)),
-        }
-    }
-
-    fn unexpected(&self, word: Word<'_>) -> Refusal {
-        let text = match word {
-            Word::Name(text) | Word::Text(text) | Word::Number(text) | Word::Sign(text) => text,
-        };
-        let cut: String = text.chars().take(40).collect();
-        Refusal::new(self.here(), format!("`{cut}` is not allowed here")).fix(
-            "messages have variables, filters and `if`; conditions have ==, !=, in, not, and, or",
-        )
-    }
-
+impl Words<'_> {
     fn statement(
         &mut self,
         start: usize,
@@ -514,51 +375,18 @@ enum Argument {
     Format,
 }
 
-/// The first word of `rest` and its length; `at` is for the refusal.
-fn word(rest: &str, at: usize) -> Result<(Word<'_>, usize), Refusal> {
-    let letter = rest.chars().next().unwrap_or(' ');
-    let run = |fits: fn(&u8) -> bool| rest.bytes().take_while(fits).count();
-    if letter.is_ascii_alphabetic() || letter == '_' {
-        let length = run(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        return Ok((Word::Name(&rest[..length]), length));
-    }
-    if letter.is_ascii_digit() {
-        let length = run(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        let number = &rest[..length];
-        if number.bytes().all(|b| b.is_ascii_digit()) {
-            return Ok((Word::Number(number), length));
-        }
-        return Err(Refusal::new(at..at + length, "this is no number"));
-    }
-    if matches!(letter, '"' | '\'') {
-        let Some(length) = rest[1..].find(letter) else {
-            return Err(Refusal::new(at..at + 1, "this text is not closed").fix("add a quote"));
-        };
-        let text = &rest[1..=length];
-        if text.contains('\\') {
-            return Err(Refusal::new(
-                at..at + length + 2,
-                "a backslash cannot stand here",
-            ));
-        }
-        return Ok((Word::Text(text), length + 2));
-    }
-    let length = if rest.starts_with("==") || rest.starts_with("!=") {
-        2
-    } else {
-        letter.len_utf8()
-    };
-    Ok((Word::Sign(&rest[..length]), length))
-}
-
 fn date_format(format: &str) -> bool {
     let mut letters = format.chars();
     while let Some(letter) = letters.next() {
-        if letter == '%'
-            && !letters
-                .next()
-                .is_some_and(|next| DATE_LETTERS.contains(next))
-        {
+        if letter != '%' {
+            continue;
+        }
+        // `%-d` is the day without a leading zero.
+        let mut next = letters.next();
+        if next == Some('-') {
+            next = letters.next();
+        }
+        if !next.is_some_and(|next| DATE_LETTERS.contains(next)) {
             return false;
         }
     }

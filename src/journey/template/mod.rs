@@ -10,7 +10,10 @@
 //! follower's openid and anything secret.
 
 mod grammar;
+#[cfg(test)]
+mod tests;
 mod values;
+mod words;
 
 use std::cell::OnceCell;
 use std::fmt;

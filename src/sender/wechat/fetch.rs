@@ -311,8 +311,10 @@ mod tests {
                 seen.fetch_add(1, Ordering::SeqCst);
                 let answer = answer.clone();
                 tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    stream.read(&mut request).await.ok();
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                    }
                     stream.write_all(&answer).await.ok();
                 });
             }

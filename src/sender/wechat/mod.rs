@@ -82,7 +82,8 @@ impl WechatClient {
         let wire = Wire::new(http, settings.api_base.clone());
         let account = settings.account;
         let attempt_timeout = settings.attempt_timeout;
-        let tokens = Tokens::new(settings.clone(), wire.clone(), Arc::clone(&clock));
+        let settings = Arc::new(settings);
+        let tokens = Tokens::new(Arc::clone(&settings), wire.clone(), Arc::clone(&clock));
         let media = Media::new(&settings, wire.clone(), tokens.clone(), shelf, clock);
         Self {
             account,

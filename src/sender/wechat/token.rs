@@ -69,7 +69,7 @@ pub(super) struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: WechatSettings,
+    settings: Arc<WechatSettings>,
     wire: Wire,
     clock: Arc<dyn Clock>,
     held: RwLock<Option<Held>>,
@@ -80,7 +80,7 @@ struct Shared {
 }
 
 impl Tokens {
-    pub(super) fn new(settings: WechatSettings, wire: Wire, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(settings: Arc<WechatSettings>, wire: Wire, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
             settings,
             wire,
@@ -324,8 +324,10 @@ mod tests {
         let count = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 4096];
-                stream.read(&mut request).await.ok();
+                let mut request = Vec::new();
+                while !request.ends_with(b"}") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
                 assert!(String::from_utf8_lossy(&request).contains("\"force_refresh\":false"));
                 let at = usize::try_from(count.fetch_add(1, Ordering::SeqCst)).unwrap();
                 let body = answers[at.min(answers.len() - 1)];
@@ -334,7 +336,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.ok();
             }
         });
-        let settings = WechatSettings {
+        let settings = Arc::new(WechatSettings {
             account: AccountId(1),
             app_id: "wx1".into(),
             app_secret: SecretString::from("S3CRET"),
@@ -342,7 +344,7 @@ mod tests {
             attempt_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(2),
             allow_private_media: false,
-        };
+        });
         let http = super::super::http_client(Duration::from_secs(2)).unwrap();
         let wire = Wire::new(http, settings.api_base.clone());
         let clock = Arc::new(ManualClock::at(Timestamp(0)));

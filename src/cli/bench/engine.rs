@@ -1,0 +1,138 @@
+//! Measurements of the engine alone, without HTTP.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::bench::report::Figure;
+use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig, one_step};
+use crate::clock::Timestamp;
+use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::platform::Platform;
+use crate::sender::{Sender, SenderSettings};
+
+pub(super) const SCHEDULER: SchedulerSettings = SchedulerSettings {
+    ring_entries: 262_144,
+    lead: Duration::from_secs(2),
+    sweep_every: Duration::from_secs(45),
+    promote_max: 20_000,
+};
+
+/// Follows per second, each durable before its answer.
+pub(super) async fn follows(base: &Path, count: usize, callers: usize) -> Result<Figure> {
+    let rig = Rig::new(base, "follows", FIVE_STEPS).await?;
+    let now = rig.clock.now();
+    let from = Instant::now();
+    rig.follow(0, count, callers, move |_| now).await?;
+    let took = from.elapsed();
+    rig.remove().await?;
+    Ok(Figure::rate(
+        &format!("follows/s, {callers} callers at once"),
+        count,
+        took,
+        format!("{count} new followers, 5-step sequence, SQLite FULL, engine without HTTP"),
+    ))
+}
+
+/// Due steps per second through promotion, intent, outcome and the next timer.
+pub(super) async fn fires(base: &Path, count: usize) -> Result<Figure> {
+    let sequence = one_step("1h");
+    let rig = Rig::new(base, "fires", &sequence).await?;
+    // All due when the clock starts: one hour after follows of one hour and a second ago.
+    let past = rig.clock.now().minus(Duration::from_secs(3601));
+    rig.follow(0, count, 2000, move |_| past).await?;
+    let rig = rig.reopen(&sequence).await?;
+    let platform = Arc::new(Instantly {
+        account: rig.account,
+        taken: AtomicUsize::new(0),
+    });
+    let engine = Engine::start(rig, Arc::clone(&platform) as Arc<dyn Platform>);
+    let from = Instant::now();
+    until(|| platform.taken.load(Ordering::Relaxed) >= count).await;
+    let took = from.elapsed();
+    engine.stop().await?.remove().await?;
+    Ok(Figure::rate(
+        "durable fire path, rows/s",
+        count,
+        took,
+        format!("{count} due steps: promote, intent, outcome; a platform that answers at once"),
+    ))
+}
+
+/// Scheduler and sender at work on a rig.
+pub(super) struct Engine {
+    store: Arc<crate::store::Store>,
+    clock: Arc<dyn crate::clock::Clock>,
+    account: crate::journey::ids::AccountId,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    dir: std::path::PathBuf,
+}
+
+impl Engine {
+    pub(super) fn start(rig: Rig, platform: Arc<dyn Platform>) -> Self {
+        let (store, armed_rx, clock, account, dir) = rig.into_parts();
+        let stop = CancellationToken::new();
+        let (due_tx, due_rx) = mpsc::channel(1024);
+        let scheduler = Scheduler::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            SCHEDULER,
+            armed_rx,
+            due_tx,
+        );
+        let sender = Sender::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            SenderSettings {
+                in_flight_max: 1024,
+                queue_max: 262_144,
+            },
+            vec![platform],
+            due_rx,
+        );
+        let tasks = vec![
+            tokio::spawn(scheduler.run(stop.clone())),
+            tokio::spawn(sender.run(stop.clone())),
+        ];
+        Self {
+            store,
+            clock,
+            account,
+            stop,
+            tasks,
+            dir,
+        }
+    }
+
+    pub(super) async fn stop(self) -> Result<Rig> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await?;
+        }
+        Ok(Rig::from_parts(
+            self.store,
+            self.clock,
+            self.account,
+            self.dir,
+        ))
+    }
+}
+
+/// Waits until something is so, looking every few milliseconds.
+pub(super) async fn until(so: impl Fn() -> bool) {
+    while !so() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// An instant spread evenly over a span, for the `n`th of `count`.
+pub(super) fn spread(start: Timestamp, span: Duration, n: usize, count: usize) -> Timestamp {
+    let share = n as f64 / count.max(1) as f64;
+    start.plus(span.mul_f64(share))
+}

@@ -1,0 +1,230 @@
+//! What every measurement stands on: a real store in a fresh folder, published sequences, and a
+//! platform that answers at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::journey;
+use crate::journey::event::{Arrival, Event};
+use crate::journey::ids::AccountId;
+use crate::policy::account::Account;
+use crate::policy::limiter::Rate;
+use crate::policy::profile;
+use crate::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use crate::store::accounts::{self, NewAccount};
+use crate::store::versions::{self, NewVersion};
+use crate::store::work::Armed;
+use crate::store::{Store, StoreSettings};
+
+/// A store under measurement.
+pub(super) struct Rig {
+    pub(super) store: Arc<Store>,
+    pub(super) armed_rx: mpsc::Receiver<Armed>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) account: AccountId,
+    dir: PathBuf,
+}
+
+/// Five steps over two days, the first at once.
+pub(super) const FIVE_STEPS: &str = "
+sequence: bench
+trigger: { follow: {} }
+min_gap: 0s
+steps:
+  - { id: one, after: 0s, say: { text: welcome } }
+  - { id: two, after: 10m, say: { text: guide } }
+  - { id: three, after: 3h, say: { text: tips } }
+  - { id: four, after: 23h, say: { text: offer } }
+  - { id: five, after: 47h, say: { text: last call } }
+";
+
+/// One step of about 110 bytes, `after` the follow.
+pub(super) fn one_step(after: &str) -> String {
+    let text = "x".repeat(110);
+    format!(
+        "
+sequence: bench
+trigger: {{ follow: {{}} }}
+reenter: always
+min_gap: 0s
+steps:
+  - {{ id: only, after: {after}, late: {{ after: 47h, then: send }}, say: {{ text: {text} }} }}
+"
+    )
+}
+
+impl Rig {
+    /// A fresh store below `base` with one account and one sequence.
+    pub(super) async fn new(base: &Path, name: &str, sequence: &str) -> Result<Self> {
+        let dir = base.join(name);
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir)?;
+        }
+        std::fs::create_dir_all(&dir)?;
+        Self::open(dir, sequence).await
+    }
+
+    /// The same store again, as after a restart.
+    pub(super) async fn reopen(self, sequence: &str) -> Result<Self> {
+        self.store.close().await;
+        let dir = self.dir.clone();
+        drop(self);
+        Self::open(dir, sequence).await
+    }
+
+    async fn open(dir: PathBuf, sequence: &str) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let settings = StoreSettings {
+            url: format!("sqlite://{}", dir.join("bench.db").display()),
+            lead: Duration::from_secs(2),
+        };
+        let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
+        let account = Account {
+            journey: journey::account::Account {
+                id: AccountId(0),
+                key: "bench".into(),
+                name: "bench".into(),
+                zone: TimeZone::UTC,
+            },
+            profile: profile::named("wechat-48h").context("shipped profile")?,
+            rate: Rate::default(),
+            in_flight_max: 4096,
+        };
+        let account = NewAccount {
+            account,
+            platform: "wechat".into(),
+            app_id: "wxbench".into(),
+        };
+        accounts::configure(&store, vec![account]).await?;
+        let version = NewVersion {
+            sequence: "bench".into(),
+            hash: format!("{:x?}", Sha256::digest(sequence)),
+            source: sequence.to_owned(),
+            assets: BTreeMap::new(),
+            files: Vec::new(),
+        };
+        versions::publish(&store, vec![version], clock.now()).await?;
+        let known = store.knowledge().account_named("bench");
+        let account = known.context("account was configured")?.journey.id;
+        Ok(Self {
+            store,
+            armed_rx,
+            clock,
+            account,
+            dir,
+        })
+    }
+
+    pub(super) fn into_parts(
+        self,
+    ) -> (
+        Arc<Store>,
+        mpsc::Receiver<Armed>,
+        Arc<dyn Clock>,
+        AccountId,
+        PathBuf,
+    ) {
+        (
+            self.store,
+            self.armed_rx,
+            self.clock,
+            self.account,
+            self.dir,
+        )
+    }
+
+    pub(super) fn from_parts(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        account: AccountId,
+        dir: PathBuf,
+    ) -> Self {
+        Self {
+            store,
+            armed_rx: mpsc::channel(1).1,
+            clock,
+            account,
+            dir,
+        }
+    }
+
+    /// Closes the store and removes its folder.
+    pub(super) async fn remove(self) -> Result<()> {
+        self.store.close().await;
+        std::fs::remove_dir_all(&self.dir)?;
+        Ok(())
+    }
+
+    /// Takes in follows `from..to`, the `n`th at `at(n)`, from `callers` at once, each of whom
+    /// waits for its own acknowledgement.
+    pub(super) async fn follow(
+        &self,
+        from: usize,
+        to: usize,
+        callers: usize,
+        at: impl Fn(usize) -> Timestamp + Send + Sync + 'static,
+    ) -> Result<()> {
+        let next = Arc::new(AtomicUsize::new(from));
+        let at = Arc::new(at);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..callers {
+            let (next, at) = (Arc::clone(&next), Arc::clone(&at));
+            let (writer, account) = (self.store.writer().clone(), self.account);
+            tasks.spawn(async move {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= to {
+                        return Ok::<_, crate::store::Error>(());
+                    }
+                    writer.receive(account, followed(n, at(n))).await?;
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+}
+
+/// A follow of the `n`th follower, with an openid of the usual length.
+pub(super) fn followed(n: usize, at: Timestamp) -> Arrival {
+    // Scattered as real openids are, so that the index is measured as it will be.
+    let mixed = u64::try_from(n)
+        .unwrap_or(0)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Arrival {
+        openid: format!("o{mixed:016x}{n:011}"),
+        created_at: at,
+        digest: 1,
+        event: Event::Followed { scene: None },
+        language: Some("zh_CN".into()),
+    }
+}
+
+/// A platform that takes everything at once and notes when.
+#[derive(Debug)]
+pub(super) struct Instantly {
+    pub(super) account: AccountId,
+    pub(super) taken: AtomicUsize,
+}
+
+impl Platform for Instantly {
+    fn account(&self) -> AccountId {
+        self.account
+    }
+
+    fn send<'a>(&'a self, _: &'a Parcel) -> Call<'a, Answer> {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Answer::without_code(AnswerClass::Accepted, "ok") })
+    }
+}

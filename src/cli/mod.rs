@@ -1,0 +1,112 @@
+//! The command line: arguments here, one module per command that does more than call one function.
+
+mod audit;
+pub mod bench;
+mod check;
+mod demo;
+mod sandbox;
+mod serve;
+mod telemetry;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+use crate::journey::schema;
+use crate::yaml::render_all;
+
+/// Follow-sequence messaging: a follow becomes a conversation, on time and inside the platform's
+/// rules.
+#[derive(Debug, Parser)]
+#[command(name = "dripwheel", version)]
+pub struct Cli {
+    /// Log lines as JSON.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Server and sandbox together, with the shipped sequences: the place to start.
+    Demo(demo::DemoArgs),
+    /// The server: callbacks, API, console and the engine.
+    Serve(ConfigArg),
+    /// Reads every sequence of a directory and names every problem with its place and its mend.
+    Check(check::CheckArgs),
+    /// The JSON Schema of sequence files, or of the configuration, for editors.
+    Schema {
+        #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
+        of: SchemaOf,
+    },
+    /// The configuration file with every key, its default and its reason.
+    Config,
+    /// The WeChat platform, played on a port of its own for the accounts of a configuration.
+    Sandbox(sandbox::SandboxArgs),
+    /// Checks the invariants on a store and prints the counts.
+    Audit(audit::AuditArgs),
+    /// Measures this machine.
+    Bench(bench::BenchArgs),
+}
+
+/// Where the configuration is.
+#[derive(clap::Args, Debug)]
+pub struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, env = "DRIPWHEEL_CONFIG", default_value = "dripwheel.yaml")]
+    config: PathBuf,
+}
+
+impl ConfigArg {
+    fn load(&self) -> Result<Config> {
+        Config::load(&self.config).map_err(|problems| anyhow::anyhow!(render_all(&problems, false)))
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SchemaOf {
+    Sequence,
+    Config,
+}
+
+/// Runs a command; the exit code is 0 only if all is well.
+pub async fn run(cli: Cli) -> ExitCode {
+    telemetry::start_logs(cli.log_json);
+    let done = match cli.command {
+        Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::run(&args),
+        Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
+        Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
+        Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Audit(args) => audit::run(&args).await,
+        Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        let mut err = std::io::stderr().lock();
+        writeln!(err, "error: {error:#}").ok();
+        ExitCode::FAILURE
+    })
+}
+
+fn print_schema(of: SchemaOf) -> Result<()> {
+    let schema = match of {
+        SchemaOf::Sequence => schema::sequence_schema(),
+        SchemaOf::Config => config::config_schema(),
+    };
+    print(&serde_json::to_string_pretty(&schema)?)
+}
+
+/// Writes to standard output; a reader that went away, as `head` does, is no failure.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("write to standard output"),
+    }
+}

@@ -1,0 +1,112 @@
+//! `dripwheel sandbox`: the platform, played for the accounts of a configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+
+use crate::cli::ConfigArg;
+use crate::clock::SystemClock;
+use crate::config::{CallbackMode, Config, directory};
+use crate::journey::sequence::Trigger;
+use crate::sandbox::{
+    Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings, SendQuota,
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct SandboxArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Address and port to play the platform on: set `api_base` of the accounts to it.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+    /// The rules to enforce, whatever profile the accounts believe in.
+    #[arg(long)]
+    profile: Option<String>,
+    /// Appends every received message to this file, one JSON object a line.
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// Keeps followers and phones in this file across restarts.
+    #[arg(long)]
+    state: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: SandboxArgs) -> Result<()> {
+    let config = args.config.load()?;
+    let mut settings = settings(&config, args.profile.as_deref())?;
+    settings.listen = args.listen;
+    settings.record_file = args.record;
+    let running = Sandbox::start(settings, Arc::new(SystemClock)).await?;
+    tracing::info!("sandbox phone at http://{}/", running.addr);
+    tokio::signal::ctrl_c().await.context("listen for SIGINT")?;
+    running.stop().await;
+    Ok(())
+}
+
+/// The platform's side of every configured account.
+pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<SandboxSettings> {
+    let base = match &config.server.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", config.server.listen),
+    };
+    let menu = menu(config);
+    let mut accounts = Vec::new();
+    for account in &config.accounts {
+        let rules = profile.unwrap_or(&account.profile);
+        let profile = [Profile::Wechat48h, Profile::Wechat2023]
+            .into_iter()
+            .find(|one| one.name() == rules);
+        let Some(profile) = profile else {
+            bail!("the sandbox does not play `{rules}`: use wechat-48h or wechat-2023");
+        };
+        let original: String = Sha256::digest(&account.app_id)
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        accounts.push(SandboxAccount {
+            app_id: account.app_id.clone(),
+            app_secret: account.app_secret.clone(),
+            token: account.token.clone(),
+            encoding_aes_key: account
+                .encoding_aes_key
+                .clone()
+                .unwrap_or_else(|| SecretString::from("A".repeat(43))),
+            mode: match account.mode {
+                CallbackMode::Safe => Mode::Safe,
+                CallbackMode::Compat => Mode::Compat,
+                CallbackMode::Plain => Mode::Plain,
+            },
+            format: Format::Xml,
+            original_id: format!("gh_{original}"),
+            callback_url: format!("{base}/callback/{}", account.key),
+            profile,
+            name: account.name.clone(),
+            menu: menu.clone(),
+            quota: SendQuota::default(),
+        });
+    }
+    if accounts.is_empty() {
+        bail!("the configuration has no accounts: the sandbox would have nobody to play for");
+    }
+    Ok(SandboxSettings::new(accounts))
+}
+
+/// A button for each menu click that a sequence waits for.
+fn menu(config: &Config) -> Vec<MenuButton> {
+    let loaded = directory::load_dir(&config.sequences.dir);
+    loaded
+        .sequences
+        .iter()
+        .filter_map(|source| match &source.sequence.trigger {
+            Trigger::Click { key: Some(key) } if !key.0.contains('*') => Some(MenuButton {
+                label: source.sequence.title.clone(),
+                key: key.0.clone(),
+            }),
+            _ => None,
+        })
+        .collect()
+}

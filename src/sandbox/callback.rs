@@ -1,0 +1,418 @@
+//! Callbacks: an event on its way to the account's server, and the server's answer.
+//!
+//! Protected by the account's mode, signed, posted, given five seconds, and pushed again up to
+//! three times in all when no valid answer comes. What the event changed on the platform has
+//! already happened when it is pushed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::event::{Action, Push, cdata};
+use super::fault::{CALLBACK, FaultKind, Target};
+use super::media::MediaKind;
+use super::message::Shown;
+use super::reply::Reply;
+use super::settings::{Format, Mode, SandboxLimits};
+use super::{Account, World, lock, random};
+use crate::clock::Timestamp;
+use crate::inbound::signature::{sign, verify};
+
+/// Largest answer read; real replies have a few hundred bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Characters of an answer that reports repeat.
+const EXCERPT_CHARS: usize = 400;
+/// Pushes remembered per account for the page.
+const PUSH_LINES_MAX: usize = 200;
+
+/// What became of one event.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pushed {
+    /// A valid answer came.
+    pub accepted: bool,
+    /// A fault kept the event from being pushed at all.
+    pub dropped: bool,
+    /// What the account answered for the phone.
+    pub reply: Option<Shown>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// One POST.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    /// HTTP status, when an answer came.
+    pub status: Option<u16>,
+    /// Beginning of the body.
+    pub answer: String,
+    /// Why the platform does not take it as an answer.
+    pub error: Option<String>,
+    /// Real milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// One event in an account's log.
+#[derive(Clone, Debug)]
+pub(super) struct PushLine {
+    pub(super) at: Timestamp,
+    pub(super) openid: Arc<str>,
+    pub(super) action: &'static str,
+    pub(super) accepted: bool,
+    pub(super) attempts: usize,
+    pub(super) status: Option<u16>,
+}
+
+/// The client for callbacks: no proxy, no redirects, five seconds.
+pub(super) fn client(limits: SandboxLimits) -> reqwest::Result<reqwest::Client> {
+    // A second provider in one process is refused; the first serves as well.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(limits.callback_timeout())
+        .user_agent("Mozilla/4.0")
+        .build()
+}
+
+/// Pushes what `openid` did, and shows the reply on the phone.
+pub(super) async fn push(
+    world: &World,
+    account: &Account,
+    openid: &Arc<str>,
+    action: &Action,
+    at: Timestamp,
+) -> Pushed {
+    let media_id = match action {
+        Action::Image { media_id } => media_id.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    let picture_url = format!("http://{}/sandbox/media/{media_id}", world.addr);
+    let letter = Push {
+        original_id: &account.settings.original_id,
+        openid,
+        at,
+        action,
+        msg_id: account.msg_id(),
+        picture_url: &picture_url,
+        media_id: &media_id,
+    };
+    let body = Sealed::new(account, &letter);
+    let mut pushed = Pushed {
+        accepted: false,
+        dropped: false,
+        reply: None,
+        attempts: Vec::new(),
+    };
+    for _ in 0..world.limits.callback_attempts_max.max(1) {
+        let target = Target {
+            api: CALLBACK,
+            account: Some(&account.app_id),
+            openid: Some(openid),
+            is_at_door: false,
+        };
+        let fault = world.faults.pick(&target);
+        let kind = fault.as_ref().map(|fault| &fault.kind);
+        if kind == Some(&FaultKind::Drop) {
+            pushed.dropped = true;
+            break;
+        }
+        if let Some(FaultKind::Delay { ms }) = kind {
+            tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
+        }
+        let started = Instant::now();
+        let (mut attempt, reply) = attempt(world, account, openid, &body).await;
+        if kind == Some(&FaultKind::LoseAnswer) {
+            attempt.error = Some("the answer was lost on its way (fault)".to_owned());
+        }
+        attempt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        pushed.accepted = attempt.error.is_none();
+        pushed.attempts.push(attempt);
+        if pushed.accepted {
+            pushed.reply = reply;
+            break;
+        }
+        let is_last = pushed.attempts.len() >= attempts_max(world);
+        if !is_last {
+            let rest = world
+                .limits
+                .callback_spacing()
+                .saturating_sub(started.elapsed());
+            tokio::time::sleep(rest).await;
+        }
+    }
+    note(account, openid, action, at, &pushed);
+    pushed
+}
+
+fn attempts_max(world: &World) -> usize {
+    usize::try_from(world.limits.callback_attempts_max).unwrap_or(usize::MAX)
+}
+
+fn note(account: &Account, openid: &Arc<str>, action: &Action, at: Timestamp, pushed: &Pushed) {
+    let line = PushLine {
+        at,
+        openid: Arc::clone(openid),
+        action: action.name(),
+        accepted: pushed.accepted,
+        attempts: pushed.attempts.len(),
+        status: pushed.attempts.last().and_then(|attempt| attempt.status),
+    };
+    let mut lines: std::sync::MutexGuard<'_, VecDeque<PushLine>> = lock(&account.pushes);
+    lines.push_back(line);
+    if lines.len() > PUSH_LINES_MAX {
+        lines.pop_front();
+    }
+}
+
+/// A body as the account's mode wants it; the same for every attempt.
+struct Sealed {
+    body: String,
+    /// The encrypted part, which `msg_signature` covers; absent in plain mode.
+    encrypted: Option<String>,
+}
+
+impl Sealed {
+    fn new(account: &Account, letter: &Push<'_>) -> Self {
+        let Settings {
+            mode,
+            format,
+            original_id,
+        } = Settings::of(account);
+        let readable = letter.body(format);
+        if mode == Mode::Plain {
+            return Self {
+                body: readable,
+                encrypted: None,
+            };
+        }
+        let encrypted = account.cipher.encrypt(readable.as_bytes(), 0, salt());
+        let body = match (format, mode) {
+            (Format::Xml, Mode::Compat) => format!(
+                "<xml>{}<Encrypt>{}</Encrypt></xml>",
+                letter.xml_fields(),
+                cdata(&encrypted)
+            ),
+            (Format::Xml, _) => format!(
+                "<xml><ToUserName>{}</ToUserName><Encrypt>{}</Encrypt></xml>",
+                cdata(original_id),
+                cdata(&encrypted)
+            ),
+            (Format::Json, Mode::Compat) => {
+                let mut fields = letter.json_fields();
+                fields.insert("Encrypt".to_owned(), Value::from(encrypted.as_str()));
+                Value::Object(fields).to_string()
+            }
+            (Format::Json, _) => {
+                serde_json::json!({"ToUserName": original_id, "Encrypt": encrypted}).to_string()
+            }
+        };
+        Self {
+            body,
+            encrypted: Some(encrypted),
+        }
+    }
+}
+
+struct Settings<'a> {
+    mode: Mode,
+    format: Format,
+    original_id: &'a str,
+}
+
+impl<'a> Settings<'a> {
+    fn of(account: &'a Account) -> Self {
+        Self {
+            mode: account.settings.mode,
+            format: account.settings.format,
+            original_id: &account.settings.original_id,
+        }
+    }
+}
+
+/// Sixteen letters and digits for a frame, as the platform fills it.
+fn salt() -> [u8; 16] {
+    random::bytes::<16>().map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)])
+}
+
+/// The callback's URL with a fresh signature.
+fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url::Url, Stamp) {
+    let stamp = Stamp {
+        timestamp: world.clock.now().seconds().to_string(),
+        nonce: random::below(1_000_000_000).to_string(),
+    };
+    let token = account.settings.token.expose_secret();
+    let mut url = account.callback_url.clone();
+    url.query_pairs_mut()
+        .append_pair("signature", &sign(&[token, &stamp.timestamp, &stamp.nonce]))
+        .append_pair("timestamp", &stamp.timestamp)
+        .append_pair("nonce", &stamp.nonce)
+        .extend_pairs(extra);
+    (url, stamp)
+}
+
+struct Stamp {
+    timestamp: String,
+    nonce: String,
+}
+
+async fn attempt(
+    world: &World,
+    account: &Account,
+    openid: &str,
+    sealed: &Sealed,
+) -> (Attempt, Option<Shown>) {
+    let (mut url, stamp) = signed_url(world, account, &[("openid", openid)]);
+    if let Some(encrypted) = &sealed.encrypted {
+        let token = account.settings.token.expose_secret();
+        let signature = sign(&[token, &stamp.timestamp, &stamp.nonce, encrypted]);
+        url.query_pairs_mut()
+            .append_pair("encrypt_type", "aes")
+            .append_pair("msg_signature", &signature);
+    }
+    let content_type = match account.settings.format {
+        Format::Xml => "text/xml",
+        Format::Json => "application/json",
+    };
+    let request = world
+        .client
+        .post(url)
+        .header(reqwest::header::CONTENT_TYPE, content_type)
+        .body(sealed.body.clone());
+    let (status, body) = match answer(request).await {
+        Ok(answer) => answer,
+        Err(error) => return (Attempt::failed(None, error), None),
+    };
+    let mut attempt = Attempt {
+        status: Some(status),
+        answer: body.chars().take(EXCERPT_CHARS).collect(),
+        error: None,
+        elapsed_ms: 0,
+    };
+    match judge(world, account, status, &body) {
+        Ok(reply) => (attempt, reply),
+        Err(error) => {
+            attempt.error = Some(error.to_owned());
+            (attempt, None)
+        }
+    }
+}
+
+impl Attempt {
+    fn failed(status: Option<u16>, error: String) -> Self {
+        Self {
+            status,
+            answer: String::new(),
+            error: Some(error),
+            elapsed_ms: 0,
+        }
+    }
+}
+
+/// Status and bounded body, or why there is none.
+async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
+    // The URL carries a signature, so it stays out of reports.
+    let told = |error: reqwest::Error| {
+        let error = error.without_url();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+    };
+    let mut response = request.send().await.map_err(told)?;
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(told)? {
+        if body.len() + piece.len() > ANSWER_BYTES_MAX {
+            return Err(format!(
+                "the answer is longer than {ANSWER_BYTES_MAX} bytes"
+            ));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok((
+        response.status().as_u16(),
+        String::from_utf8_lossy(&body).into_owned(),
+    ))
+}
+
+/// What the platform makes of an answer.
+fn judge(
+    world: &World,
+    account: &Account,
+    status: u16,
+    body: &str,
+) -> Result<Option<Shown>, &'static str> {
+    if status != 200 {
+        return Err("the status is not 200");
+    }
+    if body.is_empty() || body == "success" {
+        return Ok(None);
+    }
+    let reply = Reply::parse(body).ok_or("neither success nor a reply")?;
+    let reply = match (account.settings.mode, reply.get("Encrypt")) {
+        (Mode::Safe, None) => return Err("a reply in safe mode must be encrypted"),
+        (Mode::Plain, Some(_)) => return Err("a reply in plain mode must not be encrypted"),
+        (_, None) => reply,
+        (_, Some(encrypted)) => open(account, &reply, encrypted)?,
+    };
+    let shown = reply.into_shown().ok_or("a reply of no known kind")?;
+    let media = |id: &str, kind| {
+        let found = world
+            .shelf
+            .check(account.index, id, &[kind], world.clock.now());
+        found.map_err(|_| "the reply names a media id that does not exist")
+    };
+    match &shown {
+        Some(Shown::Image { media_id }) => media(media_id, MediaKind::Image)?,
+        Some(Shown::Voice { media_id }) => media(media_id, MediaKind::Voice)?,
+        Some(Shown::Video { media_id, .. }) => media(media_id, MediaKind::Video)?,
+        Some(Shown::Text { content }) if content.len() > 2048 => {
+            return Err("the reply's text is longer than 2048 bytes");
+        }
+        _ => {}
+    }
+    Ok(shown)
+}
+
+fn open(account: &Account, reply: &Reply, encrypted: &str) -> Result<Reply, &'static str> {
+    let token = account.settings.token.expose_secret();
+    let part = |name: &str| reply.get(name).unwrap_or_default();
+    let signed = [token, part("TimeStamp"), part("Nonce"), encrypted];
+    if !verify(&signed, part("MsgSignature")) {
+        return Err("the reply's signature is wrong");
+    }
+    let opened = account
+        .cipher
+        .decrypt(encrypted)
+        .map_err(|_| "the reply cannot be decrypted")?;
+    let text = String::from_utf8(opened.message).map_err(|_| "the reply is not UTF-8")?;
+    Reply::parse(&text).ok_or("the encrypted reply is no reply")
+}
+
+/// The handshake by which the platform checks a new callback URL: a signed GET whose `echostr` must
+/// come back as it is.
+pub(super) async fn handshake(world: &World, account: &Account) -> Attempt {
+    let echo = format!(
+        "{}{}",
+        1 + random::below(9),
+        random::below(1_000_000_000_000_000_000)
+    );
+    let (url, _) = signed_url(world, account, &[("echostr", &echo)]);
+    let started = Instant::now();
+    let mut attempt = match answer(world.client.get(url)).await {
+        Err(error) => Attempt::failed(None, error),
+        Ok((status, body)) => {
+            let is_valid = status == 200 && body == echo;
+            Attempt {
+                status: Some(status),
+                answer: body.chars().take(EXCERPT_CHARS).collect(),
+                error: (!is_valid).then(|| "the answer is not the echostr".to_owned()),
+                elapsed_ms: 0,
+            }
+        }
+    };
+    attempt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    attempt
+}

@@ -1,0 +1,257 @@
+//! The truth: every custom/send call that reached the platform, in order.
+//!
+//! Crash tests hold what the product believes against this. A call is here, and in the record file
+//! as far as the operating system is concerned, before it is answered. Memory is bounded: the
+//! oldest entries go first, bodies sooner than entries; the file keeps everything.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+use super::lock;
+use crate::clock::Timestamp;
+
+/// Bytes of all remembered bodies together.
+const BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// One call, without its body.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sent {
+    /// Counts from 1 without gaps, in the order in which calls were judged.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// App id; empty when the token named none.
+    pub account: Arc<str>,
+    /// As in the body; empty when it named none.
+    pub openid: Arc<str>,
+    pub msgtype: Box<str>,
+    /// The platform's verdict; what the caller heard of it is up to `fault`.
+    pub errcode: i32,
+    /// Whether the message is on the follower's phone.
+    pub received: bool,
+    /// Kind of the fault that disturbed the answer.
+    pub fault: Option<&'static str>,
+    /// Equal for equal bodies within one run; tells a message sent twice from two messages.
+    pub digest: u64,
+}
+
+/// One call with what it carried.
+#[derive(Clone, Debug, Serialize)]
+pub struct SentWithBody {
+    #[serde(flatten)]
+    pub sent: Sent,
+    /// `None` once newer bodies took its place.
+    pub body: Option<Arc<str>>,
+}
+
+/// Calls and the file they are written to.
+#[derive(Debug)]
+pub(super) struct Record {
+    inner: Mutex<Inner>,
+    entries_max: usize,
+    bodies_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    last_seq: u64,
+    entries: VecDeque<Sent>,
+    /// Bodies of the newest entries, oldest first.
+    bodies: VecDeque<Arc<str>>,
+    bodies_bytes: usize,
+    file: Option<File>,
+}
+
+/// A call as it is handed in.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    pub(super) at: Timestamp,
+    pub(super) account: Arc<str>,
+    pub(super) openid: Arc<str>,
+    pub(super) msgtype: &'a str,
+    pub(super) errcode: i32,
+    pub(super) received: bool,
+    pub(super) fault: Option<&'static str>,
+    pub(super) body: &'a [u8],
+}
+
+impl Record {
+    /// Opens the record file for appending.
+    pub(super) fn open(
+        path: Option<&Path>,
+        entries_max: usize,
+        bodies_max: usize,
+    ) -> io::Result<Self> {
+        let file = match path {
+            None => None,
+            Some(path) => Some(File::options().create(true).append(true).open(path)?),
+        };
+        Ok(Self {
+            inner: Mutex::new(Inner {
+                file,
+                ..Inner::default()
+            }),
+            entries_max,
+            bodies_max,
+        })
+    }
+
+    /// Keeps a call and gives its number. An error means that the file did not take it.
+    pub(super) fn keep(&self, call: Received<'_>) -> io::Result<u64> {
+        let body: Arc<str> = String::from_utf8_lossy(call.body).into();
+        let mut hasher = DefaultHasher::new();
+        call.body.hash(&mut hasher);
+        let mut sent = Sent {
+            seq: 0,
+            at: call.at,
+            account: call.account,
+            openid: call.openid,
+            msgtype: call.msgtype.into(),
+            errcode: call.errcode,
+            received: call.received,
+            fault: call.fault,
+            digest: hasher.finish(),
+        };
+        let mut inner = lock(&self.inner);
+        inner.last_seq += 1;
+        sent.seq = inner.last_seq;
+        let written = match inner.file.as_mut() {
+            None => Ok(()),
+            Some(file) => write_line(file, &sent, &body),
+        };
+        inner.bodies_bytes += body.len();
+        inner.bodies.push_back(body);
+        inner.entries.push_back(sent);
+        while inner.entries.len() > self.entries_max {
+            inner.entries.pop_front();
+        }
+        while inner.bodies.len() > self.bodies_max || inner.bodies_bytes > BODIES_BYTES_MAX {
+            let Some(oldest) = inner.bodies.pop_front() else {
+                break;
+            };
+            inner.bodies_bytes -= oldest.len();
+        }
+        written.map(|()| inner.last_seq)
+    }
+
+    /// Up to `max` calls after number `after` that `wanted` takes, in order.
+    pub(super) fn after(
+        &self,
+        after: u64,
+        max: usize,
+        wanted: impl Fn(&Sent) -> bool,
+    ) -> Vec<SentWithBody> {
+        let inner = lock(&self.inner);
+        let start = inner.entries.partition_point(|sent| sent.seq <= after);
+        let found = inner.entries.range(start..).filter(|sent| wanted(sent));
+        found.take(max).map(|sent| inner.with_body(sent)).collect()
+    }
+
+    /// The newest calls of one account, newest first.
+    pub(super) fn newest(&self, account: &str, max: usize) -> Vec<Sent> {
+        /// How far back a page looks.
+        const LOOK_BACK: usize = 2_000;
+        let inner = lock(&self.inner);
+        let newest = inner.entries.iter().rev().take(LOOK_BACK);
+        newest
+            .filter(|sent| &*sent.account == account)
+            .take(max)
+            .cloned()
+            .collect()
+    }
+}
+
+impl Inner {
+    fn with_body(&self, sent: &Sent) -> SentWithBody {
+        let first = self.last_seq + 1 - self.bodies.len() as u64;
+        let index = sent
+            .seq
+            .checked_sub(first)
+            .and_then(|index| usize::try_from(index).ok());
+        let body = index.and_then(|index| self.bodies.get(index)).cloned();
+        SentWithBody {
+            sent: sent.clone(),
+            body,
+        }
+    }
+}
+
+/// One line, one write, so that a kill tears nothing and the system has it when this returns.
+fn write_line(file: &mut File, sent: &Sent, body: &str) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        sent: &'a Sent,
+        body: &'a str,
+    }
+    let mut line = serde_json::to_vec(&Line { sent, body })?;
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(record: &Record, openid: &str, body: &str) {
+        let call = Received {
+            at: Timestamp(1),
+            account: "wx".into(),
+            openid: openid.into(),
+            msgtype: "text",
+            errcode: 0,
+            received: true,
+            fault: None,
+            body: body.as_bytes(),
+        };
+        record.keep(call).unwrap();
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_bodies_sooner_than_entries() {
+        let record = Record::open(None, 3, 2).unwrap();
+        for n in 1..=5 {
+            keep(&record, "ann", &format!("body {n}"));
+        }
+        let kept = record.after(0, 10, |_| true);
+        let seen: Vec<_> = kept
+            .iter()
+            .map(|kept| (kept.sent.seq, kept.body.as_deref()))
+            .collect();
+        assert_eq!(seen, [(3, None), (4, Some("body 4")), (5, Some("body 5"))]);
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_stopped() {
+        let record = Record::open(None, 10, 10).unwrap();
+        for openid in ["ann", "bob", "ann"] {
+            keep(&record, openid, "x");
+        }
+        let ann = |after| record.after(after, 1, |sent| &*sent.openid == "ann");
+        assert_eq!(ann(0)[0].sent.seq, 1);
+        assert_eq!(ann(1)[0].sent.seq, 3);
+        assert!(ann(3).is_empty());
+    }
+
+    #[test]
+    fn every_call_is_one_line_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sent.jsonl");
+        let record = Record::open(Some(&path), 1, 1).unwrap();
+        keep(&record, "ann", "{\n\"a\": 1}");
+        keep(&record, "bob", "second");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["body"], "{\n\"a\": 1}");
+        assert_eq!(lines[1]["openid"], "bob");
+    }
+}
