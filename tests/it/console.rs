@@ -48,7 +48,9 @@ impl<'a> Browser<'a> {
 }
 
 fn token_of(page: &str) -> String {
-    let (_, behind) = page.split_once("name=\"token\" value=\"").expect("has a form");
+    let (_, behind) = page
+        .split_once("name=\"token\" value=\"")
+        .expect("has a form");
     let (token, _) = behind.split_once('"').expect("is quoted");
     token.to_owned()
 }
@@ -72,7 +74,15 @@ const ANN: &str = "/accounts/main/followers/ann";
 async fn nothing_is_shown_before_a_key_is_given() {
     let world = World::new().await;
     world.follow("ann").await;
-    for path in ["/", ANN, "/accounts/main/followers", "/sequences/welcome", "/search?openid=ann", "/events", "/nothing"] {
+    for path in [
+        "/",
+        ANN,
+        "/accounts/main/followers",
+        "/sequences/welcome",
+        "/search?openid=ann",
+        "/events",
+        "/nothing",
+    ] {
         let response = world.get(path).send().await.expect("is answered");
         assert_eq!(response.status(), StatusCode::SEE_OTHER, "{path}");
         let to = response.headers()["location"].to_str().expect("ASCII");
@@ -94,7 +104,11 @@ async fn a_session_ends_with_the_sign_out_and_cannot_be_chosen_by_the_visitor() 
     let chosen = login(&world, WRITE_KEY, "/").header("Cookie", "dripwheel=chosen");
     let response = chosen.send().await.expect("is answered");
     let cookies = response.headers().get_all("set-cookie");
-    assert!(cookies.iter().all(|one| !one.to_str().expect("ASCII").contains("chosen")));
+    assert!(
+        cookies
+            .iter()
+            .all(|one| !one.to_str().expect("ASCII").contains("chosen"))
+    );
     let browser = Browser::sign_in(&world, WRITE_KEY).await;
     let token = browser.token().await;
     let wrong = browser.post("/logout", &[("token", "x")]).send().await;
@@ -149,9 +163,15 @@ async fn forms_of_other_sites_and_of_readers_are_not_obeyed() {
         writer.post(&cancel, &[]),
         writer.post(&cancel, &[("token", &readers)]),
         reader.post(&cancel, &[("token", &readers)]),
-        writer.post(&cancel, &[("token", &writers)]).header("Sec-Fetch-Site", "cross-site"),
-        writer.post(&cancel, &[("token", &writers)]).header("Origin", "http://evil.example"),
-        writer.post(&cancel, &[("token", &writers)]).header("Origin", "null"),
+        writer
+            .post(&cancel, &[("token", &writers)])
+            .header("Sec-Fetch-Site", "cross-site"),
+        writer
+            .post(&cancel, &[("token", &writers)])
+            .header("Origin", "http://evil.example"),
+        writer
+            .post(&cancel, &[("token", &writers)])
+            .header("Origin", "null"),
         login(&world, WRITE_KEY, "/").header("Sec-Fetch-Site", "cross-site"),
     ];
     for attempt in attempts {
@@ -180,7 +200,9 @@ async fn every_page_has_its_headers_and_what_others_wrote_is_escaped() {
     let evil = "<script>alert(1)</script>\"'&";
     world.follow(evil).await;
     world.clock.advance(seconds(1));
-    world.write(evil, "<img src=x onerror=alert(2)>\u{202e}").await;
+    world
+        .write(evil, "<img src=x onerror=alert(2)>\u{202e}")
+        .await;
     world.clock.advance(seconds(1));
     let scene = Some("<svg onload=alert(3)>".to_owned());
     world.event("bob", Event::Followed { scene }).await;
@@ -206,11 +228,22 @@ async fn every_page_has_its_headers_and_what_others_wrote_is_escaped() {
         let response = browser.get(&path).await;
         let headers = response.headers().clone();
         let policy = headers["content-security-policy"].to_str().expect("ASCII");
-        assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{path}");
+        assert!(
+            policy.contains("script-src 'self'") && !policy.contains("unsafe"),
+            "{path}"
+        );
         assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
         assert_eq!(headers["cache-control"], "no-store", "{path}");
         let page = response.text().await.expect("is text");
-        for raw in ["<script>alert", "<img", "<svg onload", "<b>", "\u{202e}", " style=", "onclick"] {
+        for raw in [
+            "<script>alert",
+            "<img",
+            "<svg onload",
+            "<b>",
+            "\u{202e}",
+            " style=",
+            "onclick",
+        ] {
             assert!(!page.contains(raw), "{raw} on {path}");
         }
         for elsewhere in ["http://", "https://", "//cdn"] {
@@ -228,8 +261,15 @@ async fn pages_speak_the_visitors_language() {
     let browser = Browser::sign_in(&world, READ_KEY).await;
     assert!(browser.page("/").await.contains("<html lang=\"en\">"));
     let request = world.get(ANN).header("Cookie", &browser.cookie);
-    let accepting = request.header("Accept-Language", "zh-CN,zh;q=0.9,en;q=0.8").send().await;
-    let page = accepting.expect("is answered").text().await.expect("is text");
+    let accepting = request
+        .header("Accept-Language", "zh-CN,zh;q=0.9,en;q=0.8")
+        .send()
+        .await;
+    let page = accepting
+        .expect("is answered")
+        .text()
+        .await
+        .expect("is text");
     assert!(page.contains("<html lang=\"zh-CN\">") && page.contains("时间线"));
     let chosen = browser.get("/?lang=zh").await;
     let cookie = chosen.headers()["set-cookie"].to_str().expect("ASCII");
@@ -250,7 +290,10 @@ async fn the_story_is_told_in_the_accounts_own_time() {
     assert!(list.contains("href=\"/accounts/main/followers/ann\""));
     let found = browser.get("/search?openid=ann").await;
     assert_eq!(found.headers()["location"], ANN);
-    assert_eq!(browser.get("/search?openid=bob").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(
+        browser.get("/search?openid=bob").await.status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
