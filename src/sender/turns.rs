@@ -133,15 +133,12 @@ impl Turns {
         let Some(queue) = self.queues.get_mut(&key.account) else {
             return;
         };
+        let place = (key.due_at, key.enrollment);
         if self.len >= self.cap || queue.due.len() >= 2 * QUEUE_MAX {
-            queue.more_on_disk = true;
+            queue.leave_on_disk(place);
             return;
         }
-        if queue
-            .due
-            .insert((key.due_at, key.enrollment), key)
-            .is_none()
-        {
+        if queue.due.insert(place, key).is_none() {
             self.len += 1;
         }
         if self.in_round.insert(key.account) {
