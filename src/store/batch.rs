@@ -73,7 +73,6 @@ impl<'a> Batch<'a> {
         };
         let fresh = batch.take_receipts(works).await?;
         let mut answers = Vec::with_capacity(works.len());
-        let mut promoted = Vec::new();
         for (index, work) in works.iter().enumerate() {
             answers.push(match work {
                 Work::Receive {
@@ -89,19 +88,22 @@ impl<'a> Batch<'a> {
                 Work::Intend { keys, .. } => {
                     Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
                 }
-                Work::Promote { keys, .. } => {
-                    let taken = timers::take(tx, keys).await?;
-                    let count = taken.len();
-                    promoted.extend(taken);
-                    Answered::Promoted(count)
-                }
+                Work::Promote { .. } => continue,
             });
         }
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         deliveries::delete(tx, &batch.void, false).await?;
-        deliveries::insert(tx, &promoted).await?;
-        armed.due.extend(promoted);
+        // Only now, and last in the order of ranks: a timer that an event of this very commit took
+        // off the wheel must not become a delivery.
+        for work in works {
+            if let Work::Promote { keys, .. } = work {
+                let promoted = timers::take(tx, keys).await?;
+                deliveries::insert(tx, &promoted).await?;
+                answers.push(Answered::Promoted(promoted.len()));
+                armed.due.extend(promoted);
+            }
+        }
         Ok((answers, armed, batch.tally))
     }
 
