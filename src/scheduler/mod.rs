@@ -104,11 +104,20 @@ impl Scheduler {
             self.take_in(armed);
         }
         let now = self.clock.now();
-        self.load(now).await?;
         let until = now.plus(self.settings.lead);
-        let due = self.wheel.take_due(until.0, self.settings.promote_max);
-        let keys: Vec<_> = due.iter().map(key_of).collect();
-        let mut promoted = self.promote(keys).await?;
+        let (mut promoted, mut taken) = (0, 0);
+        while taken < self.settings.promote_max {
+            let seen_until = self.wheel.span_ends_ms();
+            self.load(now).await?;
+            let limit = self.settings.promote_max - taken;
+            let due = self.wheel.take_due(until.0, limit);
+            // After a jump of the clock the ring stands where nothing has been loaded yet.
+            if due.is_empty() && self.wheel.span_ends_ms() == seen_until {
+                break;
+            }
+            taken += due.len();
+            promoted += self.promote(due.iter().map(key_of).collect()).await?;
+        }
         if now.since(self.scanned_at) >= Duration::from_secs(1) || now < self.scanned_at {
             promoted += self.scan(now).await?;
         }
