@@ -28,8 +28,9 @@ pub(super) struct Batch<'a> {
     pub(super) next_follower: &'a mut i64,
     people: People,
     entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
-    /// Deliveries whose enrollment knows nothing of them.
+    /// Deliveries whose enrollment knows nothing of them: merely due ones, and intents.
     void: Vec<DeliveryKey>,
+    void_intents: Vec<DeliveryKey>,
     tally: Tally,
 }
 
@@ -69,6 +70,7 @@ impl<'a> Batch<'a> {
             people,
             entries: Vec::new(),
             void: Vec::new(),
+            void_intents: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
@@ -94,6 +96,7 @@ impl<'a> Batch<'a> {
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         deliveries::delete(tx, &batch.void, false).await?;
+        deliveries::delete(tx, &batch.void_intents, true).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
         // off the wheel must not become a delivery.
         for work in works {
@@ -159,9 +162,11 @@ impl<'a> Batch<'a> {
         else {
             return taken;
         };
+        // A platform's clock may be a little ahead of ours; what it grants holds at once.
+        let opens_at = arrival.created_at.min(self.moment.now);
         person
             .grants
-            .open(&account.profile, &arrival.event, arrival.created_at);
+            .open(&account.profile, &arrival.event, opens_at);
         let catalog = self.knowledge.catalog();
         let effects = person
             .passages
@@ -224,6 +229,7 @@ impl<'a> Batch<'a> {
         };
         let id = key.enrollment.follower();
         let Some(person) = self.people.by_id.get_mut(&id) else {
+            self.void_intents.push(key);
             return nothing;
         };
         let index = person.passages.enrollments.iter().position(|one| {
@@ -231,6 +237,7 @@ impl<'a> Batch<'a> {
             one.id == key.enrollment && one.in_flight && one.wake_at == key.due_at
         });
         let Some(index) = index else {
+            self.void_intents.push(key);
             return nothing;
         };
         let enrollment = &person.passages.enrollments[index];
@@ -245,7 +252,7 @@ impl<'a> Batch<'a> {
         let (Some(version), Some(step)) = (&version, step) else {
             return nothing;
         };
-        let late_ms = self.moment.now.0 - key.due_at.0;
+        let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
