@@ -52,6 +52,8 @@ pub struct Scheduler {
     armed_rx: mpsc::Receiver<Armed>,
     due_tx: mpsc::Sender<Vec<DeliveryKey>>,
     wheel: Wheel,
+    /// When the wheel last turned.
+    turned_at: Timestamp,
     scanned_at: Timestamp,
     swept_at: Timestamp,
 }
@@ -73,6 +75,7 @@ impl Scheduler {
             settings,
             armed_rx,
             due_tx,
+            turned_at: now,
             scanned_at: now,
             swept_at: now,
         }
@@ -104,6 +107,7 @@ impl Scheduler {
             self.take_in(armed);
         }
         let now = self.clock.now();
+        self.turned_at = now;
         let until = now.plus(self.settings.lead);
         let (mut promoted, mut taken) = (0, 0);
         while taken < self.settings.promote_max {
@@ -198,7 +202,8 @@ impl Scheduler {
     }
 
     fn wake_at(&self) -> Timestamp {
-        let now = self.clock.now();
+        // As the turn saw it: what came near while it lasted is due for the next one.
+        let now = self.turned_at;
         let idle = now.plus(Duration::from_secs(1));
         match self.wheel.next_due_ms() {
             None => idle,
