@@ -19,6 +19,8 @@ pub(super) struct Done {
     pub(super) key: DeliveryKey,
     /// Whether a call was made.
     pub(super) called: bool,
+    /// When the answer came: an account's rest begins there.
+    pub(super) answered_at: Timestamp,
     /// What the platform said; `None` when nothing was asked.
     pub(super) answer: Option<Answer>,
     pub(super) news: AccountNews,
@@ -43,6 +45,7 @@ pub(super) async fn attempt(
         }
         Err(answer) => (answer, false),
     };
+    let answered_at = clock.now();
     metrics::counter!("dripwheel_answers_total", "class" => format!("{:?}", answer.class))
         .increment(1);
     let ended = Ended {
@@ -53,6 +56,7 @@ pub(super) async fn attempt(
     Done {
         key,
         called,
+        answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
         answer: Some(answer),
     }

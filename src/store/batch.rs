@@ -29,8 +29,9 @@ pub(super) struct Batch<'a> {
     pub(super) next_follower: &'a mut i64,
     people: People,
     entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
-    /// Deliveries whose enrollment knows nothing of them.
+    /// Deliveries whose enrollment knows nothing of them: merely due ones, and intents.
     void: Vec<DeliveryKey>,
+    void_intents: Vec<DeliveryKey>,
     tally: Tally,
 }
 
@@ -70,11 +71,11 @@ impl<'a> Batch<'a> {
             people,
             entries: Vec::new(),
             void: Vec::new(),
+            void_intents: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
         let mut answers = Vec::with_capacity(works.len());
-        let mut promoted = Vec::new();
         for (index, work) in works.iter().enumerate() {
             answers.push(match work {
                 Work::Receive {
@@ -90,19 +91,23 @@ impl<'a> Batch<'a> {
                 Work::Intend { keys, .. } => {
                     Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
                 }
-                Work::Promote { keys, .. } => {
-                    let taken = timers::take(tx, keys).await?;
-                    let count = taken.len();
-                    promoted.extend(taken);
-                    Answered::Promoted(count)
-                }
+                Work::Promote { .. } => continue,
             });
         }
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         deliveries::delete(tx, &batch.void, false).await?;
-        deliveries::insert(tx, &promoted).await?;
-        armed.due.extend(promoted);
+        deliveries::delete(tx, &batch.void_intents, true).await?;
+        // Only now, and last in the order of ranks: a timer that an event of this very commit took
+        // off the wheel must not become a delivery.
+        for work in works {
+            if let Work::Promote { keys, .. } = work {
+                let promoted = timers::take(tx, keys).await?;
+                deliveries::insert(tx, &promoted).await?;
+                answers.push(Answered::Promoted(promoted.len()));
+                armed.due.extend(promoted);
+            }
+        }
         Ok((answers, armed, batch.tally))
     }
 
@@ -158,9 +163,11 @@ impl<'a> Batch<'a> {
         else {
             return taken;
         };
+        // A platform's clock may be a little ahead of ours; what it grants holds at once.
+        let opens_at = arrival.created_at.min(self.moment.now);
         person
             .grants
-            .open(&account.profile, &arrival.event, arrival.created_at);
+            .open(&account.profile, &arrival.event, opens_at);
         let catalog = self.knowledge.catalog();
         let effects = person
             .passages
@@ -223,6 +230,7 @@ impl<'a> Batch<'a> {
         };
         let id = key.enrollment.follower();
         let Some(person) = self.people.by_id.get_mut(&id) else {
+            self.void_intents.push(key);
             return nothing;
         };
         if ended.language.is_some() {
@@ -237,6 +245,7 @@ impl<'a> Batch<'a> {
             one.id == key.enrollment && one.in_flight && one.wake_at == key.due_at
         });
         let Some(index) = index else {
+            self.void_intents.push(key);
             return nothing;
         };
         let enrollment = &person.passages.enrollments[index];
@@ -251,7 +260,7 @@ impl<'a> Batch<'a> {
         let (Some(version), Some(step)) = (&version, step) else {
             return nothing;
         };
-        let late_ms = self.moment.now.0 - key.due_at.0;
+        let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
