@@ -2,5 +2,7 @@
 
 mod api;
 mod console;
+mod sandbox;
+mod tidy;
 mod wechat_client;
 mod world;
