@@ -73,8 +73,7 @@ pub(super) async fn insert(tx: &DatabaseTransaction, new: &[DeliveryKey]) -> Res
     tx.execute_raw(over(
         "INSERT INTO deliveries
              (shard, account_id, due_at, enrollment_id, generation, state, epoch, intent_at)
-         SELECT 0, value ->> 'account', value ->> 'due_at', value ->> 'enrollment',
-             value ->> 'generation', 0, 0, 0
+         SELECT 0, value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0, 0, 0
          FROM json_each(?1)",
         new,
     )?)
@@ -93,11 +92,11 @@ pub(super) async fn delete(
     }
     let sql = if sending {
         "DELETE FROM deliveries WHERE state = 1 AND (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 'account', value ->> 'due_at', value ->> 'enrollment'
+             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
               FROM json_each(?1))"
     } else {
         "DELETE FROM deliveries WHERE state = 0 AND (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 'account', value ->> 'due_at', value ->> 'enrollment'
+             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
               FROM json_each(?1))"
     };
     tx.execute_raw(over(sql, keys)?).await?;
@@ -133,7 +132,7 @@ async fn mark(
     let mut marked = over(
         "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4
          WHERE (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 'account', value ->> 'due_at', value ->> 'enrollment'
+             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
               FROM json_each(?1))",
         keys,
     )?;

@@ -14,6 +14,9 @@ use crate::store::statement::{int, statement};
 /// First version without the WAL-reset corruption (fixed 2026-03-13).
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 
+/// Rows that SQLite's thread may be ahead of their reader.
+const ROWS_AT_ONCE: usize = 2048;
+
 /// Connections for reading: API, console, and the wheel's loader.
 const READERS_MAX: u32 = 4;
 
@@ -103,7 +106,13 @@ async fn connect(
         .sqlx_logging(false)
         .acquire_timeout(Duration::from_secs(10))
         .map_sqlx_sqlite_opts(move |options| {
-            tune(options.filename(&path).busy_timeout(Duration::from_secs(5)))
+            // Rows cross from SQLite's thread in one go: each crossing costs more than the row.
+            tune(
+                options
+                    .filename(&path)
+                    .busy_timeout(Duration::from_secs(5))
+                    .row_buffer_size(ROWS_AT_ONCE),
+            )
         });
     Ok(Database::connect(options).await?)
 }

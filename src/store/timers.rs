@@ -12,7 +12,7 @@ use crate::store::statement::{instant, int, over, small, statement};
 use crate::store::work::DeliveryKey;
 
 /// What orders the wheel: instant first, then enrollment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
     pub due_at: Timestamp,
     pub enrollment: EnrollmentId,
@@ -62,8 +62,7 @@ pub(super) async fn insert(tx: &DatabaseTransaction, new: &[DeliveryKey]) -> Res
     }
     tx.execute_raw(over(
         "INSERT INTO timers (shard, due_at, enrollment_id, account_id, generation)
-         SELECT 0, value ->> 'due_at', value ->> 'enrollment', value ->> 'account',
-             value ->> 'generation'
+         SELECT 0, value ->> 1, value ->> 2, value ->> 0, value ->> 3
          FROM json_each(?1)",
         new,
     )?)
@@ -77,7 +76,7 @@ pub(super) async fn delete(tx: &DatabaseTransaction, keys: &[DeliveryKey]) -> Re
     }
     tx.execute_raw(over(
         "DELETE FROM timers WHERE (shard, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 'due_at', value ->> 'enrollment' FROM json_each(?1))",
+             (SELECT 0, value ->> 1, value ->> 2 FROM json_each(?1))",
         keys,
     )?)
     .await?;
@@ -92,12 +91,16 @@ pub(super) async fn take(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
+    let rows: Vec<_> = keys
+        .iter()
+        .map(|key| (key.due_at, key.enrollment))
+        .collect();
     let rows = tx
         .query_all_raw(over(
             "DELETE FROM timers WHERE (shard, due_at, enrollment_id) IN
-                 (SELECT 0, value ->> 'due_at', value ->> 'enrollment' FROM json_each(?1))
+                 (SELECT 0, value ->> 0, value ->> 1 FROM json_each(?1))
              RETURNING account_id, due_at, enrollment_id, generation",
-            keys,
+            &rows,
         )?)
         .await?;
     rows.iter().map(key).collect()

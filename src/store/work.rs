@@ -1,6 +1,6 @@
 //! What can be asked of the writer, and what it answers.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -15,12 +15,19 @@ use crate::store::Error;
 use crate::store::timers::TimerKey;
 
 /// Names one delivery: the row's key, and the generation that its enrollment must still have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryKey {
     pub account: AccountId,
     pub due_at: Timestamp,
     pub enrollment: EnrollmentId,
     pub generation: u32,
+}
+
+impl Serialize for DeliveryKey {
+    /// As an array, which SQL takes apart by place: half as long and as costly as names.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.account, self.due_at, self.enrollment, self.generation).serialize(to)
+    }
 }
 
 /// What became of an event.
