@@ -33,8 +33,11 @@ impl Check<'_> {
             };
             if accounts.iter().any(|other| other.key == account.key) {
                 let message = format!("the account `{}` is here twice", account.key);
-                self.problems
-                    .note_with(at.value.key.place, message, "give every account its own key");
+                self.problems.note_with(
+                    at.value.key.place,
+                    message,
+                    "give every account its own key",
+                );
             }
             if accounts.iter().any(|other| other.app_id == account.app_id) {
                 self.problems.note_with(
@@ -48,11 +51,7 @@ impl Check<'_> {
         accounts
     }
 
-    fn account(
-        &mut self,
-        raw: &RawAccount,
-        given: Option<&RawAccountDefaults>,
-    ) -> Option<Account> {
+    fn account(&mut self, raw: &RawAccount, given: Option<&RawAccountDefaults>) -> Option<Account> {
         let base = preset(DEFAULTS.account_defaults.as_ref());
         let key = self.name(&raw.key);
         let name = match &raw.name {
@@ -82,13 +81,28 @@ impl Check<'_> {
                 "add the 43 characters from the platform's console",
             );
         }
-        let profile = choose(&raw.profile, given.map(|given| &given.profile), &base.profile);
-        let api_base = choose(&raw.api_base, given.map(|given| &given.api_base), &base.api_base);
-        let timezone = choose(&raw.timezone, given.map(|given| &given.timezone), &base.timezone);
+        let profile = choose(
+            &raw.profile,
+            given.map(|given| &given.profile),
+            &base.profile,
+        );
+        let api_base = choose(
+            &raw.api_base,
+            given.map(|given| &given.api_base),
+            &base.api_base,
+        );
+        let timezone = choose(
+            &raw.timezone,
+            given.map(|given| &given.timezone),
+            &base.timezone,
+        );
         let profile = self.name(profile);
         let api_base = self.web_address(api_base);
         let timezone = self.zone(timezone);
-        let rate = self.rate(raw.rate.as_ref(), given.and_then(|given| given.rate.as_ref()));
+        let rate = self.rate(
+            raw.rate.as_ref(),
+            given.and_then(|given| given.rate.as_ref()),
+        );
         let in_flight = raw
             .in_flight
             .as_ref()
@@ -124,8 +138,11 @@ impl Check<'_> {
             let at = pick(at, field(preset_rate));
             if at.value == 0 {
                 let message = "a limit of 0 would send nothing";
-                self.problems
-                    .note_with(at.place, message, "use a number above 0, or pause the account");
+                self.problems.note_with(
+                    at.place,
+                    message,
+                    "use a number above 0, or pause the account",
+                );
                 return None;
             }
             Some(at.value)
@@ -142,7 +159,10 @@ impl Check<'_> {
 
     fn app_id(&mut self, at: &At<String>) -> Option<String> {
         let ok = at.value.strip_prefix("wx").is_some_and(|rest| {
-            rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+            rest.len() == 16
+                && rest
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
         });
         let result = ok
             .then(|| at.value.clone())
@@ -165,7 +185,9 @@ impl Check<'_> {
             RawSecret::Text(secret) => secret.clone(),
             RawSecret::File(path) => {
                 let read = directory::read_text(&self.base.join(&path.value), SECRET_MAX);
-                let text = self.problems.keep(path, read, "name a file with the secret in it")?;
+                let text = self
+                    .problems
+                    .keep(path, read, "name a file with the secret in it")?;
                 SecretString::from(text.trim())
             }
         };
@@ -182,7 +204,8 @@ impl Check<'_> {
     }
 
     pub(super) fn name(&mut self, at: &At<String>) -> Option<String> {
-        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+        let letter =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
         let ok = (1..=64).contains(&at.value.len()) && at.value.bytes().all(letter);
         let result = ok
             .then(|| at.value.clone())

@@ -8,9 +8,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::raw::{RawConfig, RawSender, RawServer, RawWheel};
-use super::{
-    ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel,
-};
+use super::{ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel};
 use crate::yaml::{self, At, Problem, Problems};
 
 /// Keys whose values no message may show.
@@ -95,7 +93,11 @@ impl Check<'_> {
         let database = self.database(url.unwrap_or(preset(preset_database.as_ref())));
         let preset_dir = &preset(DEFAULTS.sequences.as_ref()).dir;
         let dir = raw.sequences.as_ref().and_then(|raw| raw.dir.as_ref());
-        let dir = self.text(dir.unwrap_or(preset(preset_dir.as_ref())), "a directory", 4096);
+        let dir = self.text(
+            dir.unwrap_or(preset(preset_dir.as_ref())),
+            "a directory",
+            4096,
+        );
         let accounts = self.accounts(raw);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
@@ -116,9 +118,9 @@ impl Check<'_> {
             .value
             .parse::<SocketAddr>()
             .map_err(|_| "is no address and port".to_owned());
-        let listen = self
-            .problems
-            .keep(at, parsed, "write one such as 127.0.0.1:8080 or [::1]:8080");
+        let listen =
+            self.problems
+                .keep(at, parsed, "write one such as 127.0.0.1:8080 or [::1]:8080");
         let console = pick(raw.and_then(|raw| raw.console.as_ref()), &base.console);
         if console.value == Console::Open && listen.is_some_and(|at| !at.ip().is_loopback()) {
             self.problems.note_with(
@@ -132,8 +134,7 @@ impl Check<'_> {
             None => None,
         };
         let body = raw.and_then(|raw| raw.callback_body_max.as_ref());
-        let callback_body_max =
-            self.count(pick(body, &base.callback_body_max), 1_024, 1_048_576);
+        let callback_body_max = self.count(pick(body, &base.callback_body_max), 1_024, 1_048_576);
         let api_keys = self.api_keys(raw);
         Some(Server {
             listen: listen?,
@@ -146,11 +147,17 @@ impl Check<'_> {
 
     fn api_keys(&mut self, raw: Option<&RawServer>) -> Vec<ApiKey> {
         let mut keys: Vec<ApiKey> = Vec::new();
-        for raw in raw.and_then(|raw| raw.api_keys.as_ref()).into_iter().flatten() {
+        for raw in raw
+            .and_then(|raw| raw.api_keys.as_ref())
+            .into_iter()
+            .flatten()
+        {
             let name = self.name(&raw.name);
             let secret = self.secret(&raw.secret, &|text| {
-                let ok = (16..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-                ok.then_some(()).ok_or("an API key has 16 to 256 visible ASCII characters")
+                let ok =
+                    (16..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+                ok.then_some(())
+                    .ok_or("an API key has 16 to 256 visible ASCII characters")
             });
             if raw.scopes.value.is_empty() {
                 self.problems.note_with(
@@ -165,7 +172,10 @@ impl Check<'_> {
                     self.problems
                         .note_with(raw.name.place, message, "give every key its own name");
                 }
-                if keys.iter().any(|key| key.secret.expose_secret() == secret.expose_secret()) {
+                if keys
+                    .iter()
+                    .any(|key| key.secret.expose_secret() == secret.expose_secret())
+                {
                     self.problems.note_with(
                         raw.secret.place,
                         "two API keys have the same secret",
@@ -173,7 +183,11 @@ impl Check<'_> {
                     );
                 }
                 let scopes = raw.scopes.value.clone();
-                keys.push(ApiKey { name, secret, scopes });
+                keys.push(ApiKey {
+                    name,
+                    secret,
+                    scopes,
+                });
             }
         }
         keys
@@ -184,10 +198,12 @@ impl Check<'_> {
         let result = match scheme {
             "sqlite" if path.is_empty() => Err("names no file".to_owned()),
             "sqlite" if path.contains(['?', '#']) => Err("has parameters".to_owned()),
-            "sqlite" if path.len() <= 4096 => Ok(Database { url: at.value.clone() }),
+            "sqlite" if path.len() <= 4096 => Ok(Database {
+                url: at.value.clone(),
+            }),
             // The rest of it may hold a password.
             _ => {
-                self.problems.note_with(
+                self.problems.note_hidden(
                     at.place,
                     "this kind of database is not supported yet: only SQLite is",
                     "write sqlite://dripwheel.db",
@@ -204,7 +220,10 @@ impl Check<'_> {
         let ring = pick(given(|raw| raw.ring_entries.as_ref()), &base.ring_entries);
         let promote = pick(given(|raw| raw.promote_max.as_ref()), &base.promote_max);
         let lead = pick(raw.and_then(|raw| raw.lead.as_ref()), &base.lead);
-        let sweep = pick(raw.and_then(|raw| raw.sweep_every.as_ref()), &base.sweep_every);
+        let sweep = pick(
+            raw.and_then(|raw| raw.sweep_every.as_ref()),
+            &base.sweep_every,
+        );
         let ring_entries = self.count(ring, 1_024, 67_108_864);
         let promote_max = self.count(promote, 1, 1_000_000);
         let lead = self.span(lead, millis(0), secs(60));

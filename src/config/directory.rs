@@ -188,8 +188,11 @@ fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let name = dir.display().to_string();
     let entries = std::fs::read_dir(dir).map_err(|error| {
-        Problem::of_file(&name, format!("this directory cannot be read: {}", error.kind()))
-            .fix("set `sequences: { dir: … }` to the directory of your sequences")
+        Problem::of_file(
+            &name,
+            format!("this directory cannot be read: {}", error.kind()),
+        )
+        .fix("set `sequences: { dir: … }` to the directory of your sequences")
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
@@ -198,7 +201,9 @@ fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
             let hidden = path
                 .file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+            let yaml = path
+                .extension()
+                .is_some_and(|ending| ending == "yaml" || ending == "yml");
             yaml && !hidden && path.is_file()
         })
         .take(SEQUENCES_MAX + 1)
@@ -300,4 +305,139 @@ fn refuse_same_names(loaded: &mut Loaded) {
         false
     });
     loaded.problems.extend(problems);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journey::parse::parse_stored;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
+
+    fn sequence(name: &str, say: &str) -> String {
+        format!(
+            "sequence: {name}\ntrigger: api\nsteps:\n  - id: x\n    after: 0s\n    say: {say}\n"
+        )
+    }
+
+    fn dir(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
+
+    fn only_problem(files: &[(&str, &[u8])]) -> String {
+        let dir = dir(files);
+        let loaded = load_dir(dir.path());
+        assert_eq!(loaded.problems.len(), 1, "{:#?}", loaded.problems);
+        loaded.problems[0].message.clone()
+    }
+
+    #[test]
+    fn the_shipped_sequences_are_clean() {
+        let loaded = load_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("sequences"));
+        assert_eq!(loaded.problems, []);
+        let names: Vec<&str> = loaded
+            .sequences
+            .iter()
+            .map(|source| source.sequence.name.as_str())
+            .collect();
+        assert_eq!(names, ["event-day", "welcome"]);
+        assert_eq!(loaded.steps(), 6);
+        for source in &loaded.sequences {
+            parse_stored(&source.text, &source.asset_hashes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_version_changes_with_its_text_and_its_files_only() {
+        let text = sequence("a", "{ image: i/a.png }");
+        let hash = |text: &str, png: &[u8]| {
+            let dir = dir(&[("a.yaml", text.as_bytes()), ("i/a.png", png)]);
+            let loaded = load_dir(dir.path());
+            assert_eq!(loaded.problems, []);
+            loaded.sequences[0].hash.clone()
+        };
+        let first = hash(&text, PNG);
+        assert_eq!(first.len(), 64);
+        assert_eq!(first, hash(&text, PNG));
+        assert_ne!(first, hash(&format!("{text}# note\n"), PNG));
+        assert_ne!(first, hash(&text, b"\x89PNG\r\n\x1a\nother"));
+    }
+
+    #[test]
+    fn files_are_read_again_as_they_were() {
+        let text = sequence("a", "{ image: a.png }");
+        let dir = dir(&[("a.yaml", text.as_bytes()), ("a.png", PNG)]);
+        let loaded = load_dir(dir.path());
+        let asset = &loaded.sequences[0].assets[0];
+        assert_eq!((asset.mime, asset.size), ("image/png", 12));
+        assert_eq!(asset.read().unwrap(), PNG);
+        std::fs::write(dir.path().join("a.png"), b"\x89PNG\r\n\x1a\nREST").unwrap();
+        assert!(asset.read().unwrap_err().contains("has changed"));
+    }
+
+    #[test]
+    fn one_bad_file_does_not_hide_the_good_ones() {
+        let good = sequence("good", "{ text: a }");
+        let dir = dir(&[
+            ("bad.yaml", b"sequence: 1: 2"),
+            ("good.yml", good.as_bytes()),
+            (".hidden.yaml", b"x"),
+            ("notes.txt", b"x"),
+            ("below/more.yaml", b"x"),
+        ]);
+        let loaded = load_dir(dir.path());
+        assert_eq!((loaded.sequences.len(), loaded.problems.len()), (1, 1));
+        assert!(loaded.problems[0].file.ends_with("bad.yaml"));
+    }
+
+    #[test]
+    fn two_files_with_one_name_are_both_named() {
+        let text = sequence("same", "{ text: a }");
+        let dir = dir(&[("a.yaml", text.as_bytes()), ("b.yaml", text.as_bytes())]);
+        let loaded = load_dir(dir.path());
+        let problem = &loaded.problems[0];
+        assert!(problem.file.ends_with("b.yaml") && problem.line == 1);
+        assert!(problem.message.contains("`same`") && problem.message.ends_with("a.yaml"));
+    }
+
+    #[test]
+    fn files_have_to_be_what_their_ending_says() {
+        let text = sequence("a", "{ image: a.png }");
+        let with = |bytes: &[u8]| only_problem(&[("a.yaml", text.as_bytes()), ("a.png", bytes)]);
+        assert_eq!(with(b"GIF89a..."), "`a.png` is in truth image/gif");
+        assert_eq!(with(b"<svg/>"), "`a.png` is damaged, or no png file");
+        assert_eq!(with(b""), "`a.png` is damaged, or no png file");
+        assert_eq!(with(&[0; 11 << 20]), "`a.png` has more than 10485760 bytes");
+        let gone = only_problem(&[("a.yaml", text.as_bytes())]);
+        assert_eq!(gone, "`a.png` does not exist");
+        let folder = only_problem(&[("a.yaml", text.as_bytes()), ("a.png/x", b"")]);
+        assert_eq!(folder, "`a.png` is not a file");
+        let latin = only_problem(&[("a.yaml", b"sequence: \xe9\n")]);
+        assert_eq!(latin, "is not UTF-8 text");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_do_not_lead_out_of_the_directory() {
+        let outside = dir(&[("secret.png", PNG)]);
+        let text = sequence("a", "{ image: a.png }");
+        let dir = dir(&[("a.yaml", text.as_bytes())]);
+        let link = dir.path().join("a.png");
+        std::os::unix::fs::symlink(outside.path().join("secret.png"), link).unwrap();
+        let loaded = load_dir(dir.path());
+        let message = &loaded.problems[0].message;
+        assert!(message.contains("leads out of the directory"), "{message}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_a_problem() {
+        let loaded = load_dir(Path::new("/no/such/directory"));
+        assert!(loaded.problems[0].message.contains("cannot be read"));
+    }
 }

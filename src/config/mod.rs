@@ -52,6 +52,7 @@ pub struct Server {
 /// Who may see the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "console")]
 pub enum Console {
     /// Whoever has an API key.
     Key,
@@ -70,6 +71,7 @@ pub struct ApiKey {
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "scope")]
 pub enum Scope {
     Read,
     Write,
@@ -118,6 +120,7 @@ pub struct Account {
 /// Which platform an account is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "platform")]
 pub enum PlatformName {
     Wechat,
 }
@@ -125,6 +128,7 @@ pub enum PlatformName {
 /// How an account's callbacks are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "mode")]
 pub enum CallbackMode {
     Safe,
     /// Both plain and encrypted; only the encrypted part counts.

@@ -26,7 +26,7 @@ pub(super) struct RawConfig {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "server")]
+#[schemars(rename = "server")]
 pub(super) struct RawServer {
     pub listen: Option<At<String>>,
     pub console: Option<At<Console>>,
@@ -37,7 +37,7 @@ pub(super) struct RawServer {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "api_key")]
+#[schemars(rename = "api_key")]
 pub(super) struct RawApiKey {
     pub name: At<String>,
     pub secret: At<RawSecret>,
@@ -46,21 +46,21 @@ pub(super) struct RawApiKey {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "database")]
+#[schemars(rename = "database")]
 pub(super) struct RawDatabase {
     pub url: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "sequences")]
+#[schemars(rename = "sequences")]
 pub(super) struct RawSequences {
     pub dir: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "account_defaults")]
+#[schemars(rename = "account_defaults")]
 pub(super) struct RawAccountDefaults {
     pub platform: Option<PlatformName>,
     pub profile: Option<At<String>>,
@@ -73,7 +73,7 @@ pub(super) struct RawAccountDefaults {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "account")]
+#[schemars(rename = "account")]
 pub(super) struct RawAccount {
     pub key: At<String>,
     pub name: Option<At<String>>,
@@ -93,7 +93,7 @@ pub(super) struct RawAccount {
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "rate")]
+#[schemars(rename = "rate")]
 pub(super) struct RawRate {
     pub per_second: Option<At<u32>>,
     pub per_minute: Option<At<u32>>,
@@ -102,7 +102,7 @@ pub(super) struct RawRate {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "wheel")]
+#[schemars(rename = "wheel")]
 pub(super) struct RawWheel {
     pub ring_entries: Option<At<usize>>,
     pub lead: Option<At<String>>,
@@ -112,7 +112,7 @@ pub(super) struct RawWheel {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "sender")]
+#[schemars(rename = "sender")]
 pub(super) struct RawSender {
     pub in_flight: Option<At<usize>>,
     pub per_account_in_flight: Option<At<usize>>,
@@ -154,7 +154,7 @@ impl<'de> Deserialize<'de> for RawSecret {
 
 impl JsonSchema for RawSecret {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RawSecret".into()
+        "secret".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

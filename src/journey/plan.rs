@@ -36,9 +36,10 @@ pub fn plan(
         let wanted = match step.due {
             Due::After(span) if span.is_zero() => enrolled_at,
             Due::After(span) => later(enrolled_at.plus(span), jitter),
-            Due::At { day, time } => {
-                later(at_time(enrolled_at, zone, day, time).unwrap_or(enrolled_at), jitter)
-            }
+            Due::At { day, time } => later(
+                at_time(enrolled_at, zone, day, time).unwrap_or(enrolled_at),
+                jitter,
+            ),
         };
         let earliest = plan.last().map_or(enrolled_at, |last| later(*last, gap));
         let mut due = wanted.max(earliest);
@@ -90,7 +91,10 @@ fn night(hours: &QuietHours, zone: &TimeZone, day: Date) -> Option<(Timestamp, T
     } else {
         day.tomorrow().ok()?
     };
-    Some((instant(zone, day, hours.from)?, instant(zone, end, hours.to)?))
+    Some((
+        instant(zone, day, hours.from)?,
+        instant(zone, end, hours.to)?,
+    ))
 }
 
 fn at_time(enrolled_at: Timestamp, zone: &TimeZone, day: u16, time: Time) -> Option<Timestamp> {
@@ -177,7 +181,10 @@ mod tests {
             .iter()
             .map(|due| {
                 let instant = Instant::from_millisecond(due.0).unwrap();
-                instant.to_zoned(tz(zone)).strftime("%m-%d %H:%M:%S%:z").to_string()
+                instant
+                    .to_zoned(tz(zone))
+                    .strftime("%m-%d %H:%M:%S%:z")
+                    .to_string()
             })
             .collect();
         assert_eq!(local, expected, "{lines}");
@@ -193,7 +200,11 @@ mod tests {
             &after_and_at(&["after: 0s", "after: 10m", "at: { day: 1, time: \"09:00\" }"]),
             "Asia/Shanghai",
             "2026-03-01T12:00:00Z",
-            &["03-01 20:00:00+08:00", "03-01 20:10:00+08:00", "03-02 09:00:00+08:00"],
+            &[
+                "03-01 20:00:00+08:00",
+                "03-01 20:10:00+08:00",
+                "03-02 09:00:00+08:00",
+            ],
         );
     }
 
@@ -203,37 +214,72 @@ mod tests {
             &after_and_at(&["after: 0s", "at: { day: 0, time: \"09:00\" }", "after: 1h"]),
             "Asia/Shanghai",
             "2026-03-01T12:00:00Z",
-            &["03-01 20:00:00+08:00", "03-01 20:00:02+08:00", "03-01 21:00:00+08:00"],
+            &[
+                "03-01 20:00:00+08:00",
+                "03-01 20:00:02+08:00",
+                "03-01 21:00:00+08:00",
+            ],
         );
     }
 
     #[test]
     fn a_time_in_the_gap_is_its_end_and_one_in_the_overlap_is_the_first() {
         let lines = after_and_at(&["at: { day: 1, time: \"02:30\" }"]);
-        check(&lines, "Europe/Berlin", "2026-03-28T11:00:00Z", &["03-29 03:00:00+02:00"]);
-        check(&lines, "Europe/Berlin", "2026-10-24T10:00:00Z", &["10-25 02:30:00+02:00"]);
+        check(
+            &lines,
+            "Europe/Berlin",
+            "2026-03-28T11:00:00Z",
+            &["03-29 03:00:00+02:00"],
+        );
+        check(
+            &lines,
+            "Europe/Berlin",
+            "2026-10-24T10:00:00Z",
+            &["10-25 02:30:00+02:00"],
+        );
         // Cairo's clocks change at midnight, so the day begins at 01:00.
         let midnight = after_and_at(&["at: { day: 1, time: \"00:00\" }"]);
-        check(&midnight, "Africa/Cairo", "2026-04-23T10:00:00Z", &["04-24 01:00:00+03:00"]);
-        check(&lines, "Australia/Lord_Howe", "2026-10-03T01:00:00Z", &["10-04 02:30:00+11:00"]);
+        check(
+            &midnight,
+            "Africa/Cairo",
+            "2026-04-23T10:00:00Z",
+            &["04-24 01:00:00+03:00"],
+        );
+        check(
+            &lines,
+            "Australia/Lord_Howe",
+            "2026-10-03T01:00:00Z",
+            &["10-04 02:30:00+11:00"],
+        );
     }
 
     #[test]
     fn quiet_hours_shift_to_their_end_and_keep_the_gap() {
         let quiet = "quiet_hours: { from: \"23:00\", to: \"08:00\" }\n";
-        let lines = format!("{quiet}{}", after_and_at(&["after: 0s", "after: 3h", "after: 4h"]));
+        let lines = format!(
+            "{quiet}{}",
+            after_and_at(&["after: 0s", "after: 3h", "after: 4h"])
+        );
         check(
             &lines,
             "Asia/Shanghai",
             "2026-03-01T13:00:00Z",
-            &["03-01 21:00:00+08:00", "03-02 08:00:00+08:00", "03-02 08:00:02+08:00"],
+            &[
+                "03-01 21:00:00+08:00",
+                "03-02 08:00:00+08:00",
+                "03-02 08:00:02+08:00",
+            ],
         );
         let skip = lines.replace("\"08:00\" }", "\"08:00\", then: skip }");
         check(
             &skip,
             "Asia/Shanghai",
             "2026-03-01T13:00:00Z",
-            &["03-01 21:00:00+08:00", "03-02 00:00:00+08:00", "03-02 01:00:00+08:00"],
+            &[
+                "03-01 21:00:00+08:00",
+                "03-02 00:00:00+08:00",
+                "03-02 01:00:00+08:00",
+            ],
         );
     }
 
@@ -252,7 +298,11 @@ mod tests {
             ("2026-03-02T00:00:00Z", None),
             ("2026-03-02T00:00:01Z", None),
         ] {
-            assert_eq!(quiet_until(&sequence, &zone, at(instant)), until, "{instant}");
+            assert_eq!(
+                quiet_until(&sequence, &zone, at(instant)),
+                until,
+                "{instant}"
+            );
         }
     }
 
@@ -262,9 +312,15 @@ mod tests {
         let sequence = sequence(&format!("{quiet}{}", after_and_at(&["after: 0s"])));
         let zone = tz("Europe/Berlin");
         let first = at("2026-10-25T00:30:00Z");
-        assert_eq!(quiet_until(&sequence, &zone, at("2026-10-25T00:29:59Z")), Some(first));
+        assert_eq!(
+            quiet_until(&sequence, &zone, at("2026-10-25T00:29:59Z")),
+            Some(first)
+        );
         // Local time is 02:00 for the second time, but the night is over.
-        assert_eq!(quiet_until(&sequence, &zone, at("2026-10-25T01:00:00Z")), None);
+        assert_eq!(
+            quiet_until(&sequence, &zone, at("2026-10-25T01:00:00Z")),
+            None
+        );
     }
 
     #[test]
@@ -298,7 +354,14 @@ mod tests {
         let due = ["after: 0s", "after: 1d", "at: { day: 2, time: \"09:00\" }"];
         let quiet = "quiet_hours: { from: \"23:00\", to: \"08:00\" }\n";
         let sequence = sequence(&format!("{quiet}{}", after_and_at(&due)));
-        for start in [i64::MIN, -1, 0, 2_147_483_648_000, 253_402_300_799_000, i64::MAX] {
+        for start in [
+            i64::MIN,
+            -1,
+            0,
+            2_147_483_648_000,
+            253_402_300_799_000,
+            i64::MAX,
+        ] {
             let plan = plan(&sequence, Timestamp(start), &tz("America/New_York"), 1);
             assert_eq!(plan.len(), 3);
             assert!(plan.is_sorted() && plan[0].0 >= start);
@@ -308,8 +371,17 @@ mod tests {
     /// Around every change of every zone's clocks, each local time is found where it should be.
     #[test]
     fn every_change_of_every_zone_is_planned_around() {
-        let lines = ["00:00", "00:30", "01:00", "01:30", "02:00", "02:30", "03:00", "23:30"]
-            .map(|time| (time, sequence(&after_and_at(&[&format!("at: {{ day: 2, time: \"{time}\" }}")]))));
+        let lines = [
+            "00:00", "00:30", "01:00", "01:30", "02:00", "02:30", "03:00", "23:30",
+        ]
+        .map(|time| {
+            (
+                time,
+                sequence(&after_and_at(&[&format!(
+                    "at: {{ day: 2, time: \"{time}\" }}"
+                )])),
+            )
+        });
         let (from, to) = (at("2024-01-01T00:00:00Z"), at("2031-01-01T00:00:00Z"));
         let mut changes = 0;
         for name in jiff::tz::db().available() {
@@ -339,7 +411,10 @@ mod tests {
     }
 
     fn zones() -> Vec<String> {
-        jiff::tz::db().available().map(|name| name.to_string()).collect()
+        jiff::tz::db()
+            .available()
+            .map(|name| name.to_string())
+            .collect()
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! through the browser, so requests from other sites and for other host names are refused.
 //! The platform's own calls need a token and are not guarded here.
 
-use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::http::{HeaderValue, Method, header};
 use poem::{Request, Response};
 
 use super::World;
@@ -14,28 +14,24 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
                    media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
                    frame-ancestors 'none'";
 
-/// Refuses requests that a foreign page made the browser send.
-pub(super) fn check(world: &World, request: &Request) -> Result<(), Response> {
-    let refuse = |reason: &'static str| {
-        Err(Response::builder()
-            .status(StatusCode::FORBIDDEN)
-            .body(reason))
-    };
+/// Says why a request is refused that a foreign page made the browser send.
+pub(super) fn check(world: &World, request: &Request) -> Result<(), &'static str> {
+    const FOREIGN: &str = "another site sent this request";
     let host = request.header(header::HOST).unwrap_or_default();
     // A name that an attacker's DNS points here is not one of these (DNS rebinding).
     if world.addr.ip().is_loopback() && !is_local(host) {
-        return refuse("open the sandbox under 127.0.0.1 or localhost");
+        return Err("open the sandbox under 127.0.0.1 or localhost");
     }
     if request.method() == Method::GET || request.method() == Method::HEAD {
         return Ok(());
     }
     let site = request.header("sec-fetch-site");
     if site.is_some_and(|site| !["same-origin", "none"].contains(&site)) {
-        return refuse("another site sent this request");
+        return Err(FOREIGN);
     }
     let origin = request.header(header::ORIGIN);
     if origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host)) {
-        return refuse("another site sent this request");
+        return Err(FOREIGN);
     }
     Ok(())
 }

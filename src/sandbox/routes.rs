@@ -56,155 +56,158 @@ struct SentQuery {
     max: Option<usize>,
 }
 
+/// A refused request.
+struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: &str) -> Self {
+        let detail = detail.to_owned();
+        Self { status, detail }
+    }
+
+    fn no_address() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no such address")
+    }
+
+    fn into_response(self) -> Response {
+        Response::builder()
+            .status(self.status)
+            .content_type("application/json")
+            .body(json!({"error": self.detail}).to_string())
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let status = match error {
+            ControlError::NoAccount | ControlError::NoFollower => StatusCode::NOT_FOUND,
+            ControlError::AlreadyFollowing
+            | ControlError::NotFollowing
+            | ControlError::NotAdded => StatusCode::CONFLICT,
+            ControlError::NoPicture | ControlError::Invalid(_) => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, &error.to_string())
+    }
+}
+
 /// Answers one request under `/sandbox/`.
 pub(super) async fn answer(world: &Arc<World>, request: Request) -> Response {
     let control = Control::new(Arc::clone(world));
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').skip(1).collect();
-    let method = request.method().clone();
-    let found = match (&method, parts.as_slice()) {
-        (&Method::GET, ["trap"]) => {
+    let answered = match (request.method().clone(), parts.as_slice()) {
+        // Whatever comes here followed a redirect that it should not have.
+        (_, ["trap"]) => {
             world.trapped.fetch_add(1, Ordering::Relaxed);
-            Ok(StatusCode::NOT_FOUND.into())
+            Err(Problem::no_address())
         }
-        (&Method::POST, ["trap"]) => {
-            world.trapped.fetch_add(1, Ordering::Relaxed);
-            Ok(StatusCode::NOT_FOUND.into())
-        }
-        (&Method::GET, ["media", id]) => Ok(media(&control, id)),
-        (&Method::GET, ["api", "state"]) => Ok(ok(&control.state())),
-        (&Method::GET, ["api", "sent"]) => sent(&control, &request),
-        (&Method::GET, ["api", "messages", account, openid]) => control
-            .messages(account, openid)
-            .map(|lines| ok(&lines))
-            .map_err(refuse),
-        (&Method::GET, ["api", "followers", account, openid]) => control
-            .follower(account, openid)
-            .map(|follower| ok(&follower))
-            .map_err(refuse),
-        (&Method::GET, ["api", "faults"]) => Ok(ok(&control.faults())),
-        (&Method::DELETE, ["api", "faults"]) => {
+        (Method::GET, parts) => get(&control, parts, &request),
+        (Method::DELETE, ["api", "faults"]) => {
             control.clear_faults();
-            Ok(ok(&control.faults()))
+            json_of(&control.faults())
         }
-        (&Method::POST, ["api", operation]) => post(&control, operation, request).await,
-        _ => Ok(problem(StatusCode::NOT_FOUND, "no such address")),
+        (Method::POST, ["api", operation]) => post(&control, operation, request).await,
+        _ => Err(Problem::no_address()),
     };
-    found.unwrap_or_else(|refusal| refusal)
+    answered.unwrap_or_else(Problem::into_response)
 }
 
-async fn post(control: &Control, operation: &str, request: Request) -> Result<Response, Response> {
+fn get(control: &Control, parts: &[&str], request: &Request) -> Result<Response, Problem> {
+    match parts {
+        ["media", id] => media(control, id),
+        ["api", "state"] => json_of(&control.state()),
+        ["api", "sent"] => sent(control, request),
+        ["api", "messages", account, openid] => json_of(&control.messages(account, openid)?),
+        ["api", "followers", account, openid] => json_of(&control.follower(account, openid)?),
+        ["api", "faults"] => json_of(&control.faults()),
+        _ => Err(Problem::no_address()),
+    }
+}
+
+async fn post(control: &Control, operation: &str, request: Request) -> Result<Response, Problem> {
     match operation {
         "followers" => {
             let new: NewFollowers = body(request).await?;
-            control
-                .add_followers(&new)
-                .map(|added| ok(&added))
-                .map_err(refuse)
+            json_of(&control.add_followers(&new)?)
         }
         "act" => {
             let act: Act = body(request).await?;
-            let pushed = control.act(&act.account, &act.openid, act.action).await;
-            pushed.map(|pushed| ok(&pushed)).map_err(refuse)
+            json_of(&control.act(&act.account, &act.openid, act.action).await?)
         }
         "faults" => {
             let new: NewFaults = body(request).await?;
             if new.clear {
                 control.clear_faults();
             }
-            control.add_faults(new.faults).map_err(refuse)?;
-            Ok(ok(&control.faults()))
+            control.add_faults(new.faults)?;
+            json_of(&control.faults())
         }
         "burst" => {
             let burst: Burst = body(request).await?;
-            control
-                .burst(&burst)
-                .await
-                .map(|report| ok(&report))
-                .map_err(refuse)
+            json_of(&control.burst(&burst).await?)
         }
         "handshake" => {
             let wanted: Handshake = body(request).await?;
-            let attempt = control.handshake(&wanted.account).await;
-            attempt.map(|attempt| ok(&attempt)).map_err(refuse)
+            json_of(&control.handshake(&wanted.account).await?)
         }
-        _ => Ok(problem(StatusCode::NOT_FOUND, "no such address")),
+        _ => Err(Problem::no_address()),
     }
 }
 
-fn sent(control: &Control, request: &Request) -> Result<Response, Response> {
+fn sent(control: &Control, request: &Request) -> Result<Response, Problem> {
     let query: SentQuery = request
         .params()
-        .map_err(|_| problem(StatusCode::BAD_REQUEST, "after and max are numbers"))?;
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "after and max are numbers"))?;
     let max = query.max.unwrap_or(1_000).min(SENT_MAX);
     let account = query
         .account
         .as_deref()
         .filter(|account| !account.is_empty());
     let openid = query.openid.as_deref().filter(|openid| !openid.is_empty());
-    Ok(ok(&control.sent(account, openid, query.after, max)))
+    json_of(&control.sent(account, openid, query.after, max))
 }
 
 /// A file, with nothing a browser could run in it.
-fn media(control: &Control, id: &str) -> Response {
-    let Some(media) = control.media(id) else {
-        return problem(StatusCode::NOT_FOUND, "no such file, or it expired");
-    };
-    Response::builder()
+fn media(control: &Control, id: &str) -> Result<Response, Problem> {
+    let gone = || Problem::new(StatusCode::NOT_FOUND, "no such file, or it expired");
+    let media = control.media(id).ok_or_else(gone)?;
+    Ok(Response::builder()
         .content_type(media.mime)
         .header(
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; sandbox",
         )
         .header(header::CACHE_CONTROL, "private, max-age=3600")
-        .body(media.bytes.clone())
+        .body(media.bytes.clone()))
 }
 
 /// The JSON body, bounded.
-async fn body<T: DeserializeOwned>(mut request: Request) -> Result<T, Response> {
+async fn body<T: DeserializeOwned>(mut request: Request) -> Result<T, Problem> {
     let is_json = request
         .content_type()
         .is_some_and(|kind| kind.split(';').next().map(str::trim) == Some("application/json"));
     if !is_json {
-        let reason = "send application/json";
-        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
+        let detail = "send application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let bytes = request.take_body().into_bytes_limit(BODY_BYTES_MAX).await;
-    let bytes =
-        bytes.map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| problem(StatusCode::BAD_REQUEST, &error.to_string()))
+    let too_large = |_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    serde_json::from_slice(&bytes.map_err(too_large)?)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
-fn ok(value: &impl Serialize) -> Response {
-    match serde_json::to_string(value) {
-        Ok(body) => Response::builder()
-            .content_type("application/json")
-            .body(body),
-        Err(error) => {
-            tracing::error!(%error, "an answer of the control API is no JSON");
-            problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the answer could not be written",
-            )
-        }
-    }
-}
-
-fn refuse(error: ControlError) -> Response {
-    let status = match error {
-        ControlError::NoAccount | ControlError::NoFollower => StatusCode::NOT_FOUND,
-        ControlError::AlreadyFollowing | ControlError::NotFollowing | ControlError::NotAdded => {
-            StatusCode::CONFLICT
-        }
-        ControlError::NoPicture | ControlError::Invalid(_) => StatusCode::BAD_REQUEST,
-    };
-    problem(status, &error.to_string())
-}
-
-fn problem(status: StatusCode, detail: &str) -> Response {
-    Response::builder()
-        .status(status)
+fn json_of(value: &impl Serialize) -> Result<Response, Problem> {
+    let body = serde_json::to_string(value).map_err(|error| {
+        tracing::error!(%error, "an answer of the control API is no JSON");
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer could not be written",
+        )
+    })?;
+    Ok(Response::builder()
         .content_type("application/json")
-        .body(json!({"error": detail}).to_string())
+        .body(body))
 }

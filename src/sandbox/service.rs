@@ -29,7 +29,10 @@ impl Endpoint for Service {
         if path.starts_with("/cgi-bin/") {
             return Ok(wire::answer(&self.world, request).await);
         }
-        if let Err(refusal) = guard::check(&self.world, &request) {
+        if let Err(reason) = guard::check(&self.world, &request) {
+            let refusal = Response::builder()
+                .status(StatusCode::FORBIDDEN)
+                .body(reason);
             return Ok(guard::protect(refusal));
         }
         let response = if path.starts_with("/sandbox/") {

@@ -87,10 +87,10 @@ pub(super) async fn answer(world: &World, mut request: Request) -> Response {
         return refuse(Refusal::CONTENT_SIZE);
     };
     let fault = pick(world, api, &query, &body);
-    if let Some(FaultKind::KillTokens { code }) = fault.as_deref().map(|fault| &fault.kind) {
-        if let Ok(account) = world.tokens.check(query.token(), now) {
-            world.tokens.kill(account, *code);
-        }
+    if let Some(FaultKind::KillTokens { code }) = fault.as_deref().map(|fault| &fault.kind)
+        && let Ok(account) = world.tokens.check(query.token(), now)
+    {
+        world.tokens.kill(account, *code);
     }
     let call = Called {
         world,

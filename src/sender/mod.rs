@@ -218,12 +218,8 @@ impl Sender {
             self.turns.look_again();
         }
         let limit = u32::try_from(QUEUE_MAX).unwrap_or(u32::MAX);
-        for account in self.turns.hungry(now) {
-            let first = (
-                Timestamp(i64::MIN),
-                crate::journey::ids::EnrollmentId(i64::MIN),
-            );
-            let rows = deliveries::page(self.store.read(), account, first, limit).await?;
+        for (account, after) in self.turns.hungry(now) {
+            let rows = deliveries::page(self.store.read(), account, after, limit).await?;
             let all = rows.len() < QUEUE_MAX;
             self.turns.fed(account, rows, all);
         }

@@ -24,6 +24,12 @@ const FRESH_TURNS: u8 = 7;
 /// Most deliveries of one account in memory, per lane.
 pub const QUEUE_MAX: usize = 2000;
 
+/// A delivery's place among its account's rows.
+pub type Place = (Timestamp, EnrollmentId);
+
+/// Before every row.
+const START: Place = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
+
 /// Room that an account has even when the memory is full of others' deliveries, which may be
 /// resting for a long time.
 const ROOM_MIN: usize = 16;
@@ -33,7 +39,7 @@ const ROOM_MIN: usize = 16;
 struct Queue {
     /// By due instant. Both lanes in one map: the earliest is the backlog's head, and the fresh
     /// lane starts where lateness ends.
-    due: BTreeMap<(Timestamp, EnrollmentId), DeliveryKey>,
+    due: BTreeMap<Place, DeliveryKey>,
     limiter: Limiter,
     in_flight: usize,
     in_flight_max: usize,
@@ -41,10 +47,21 @@ struct Queue {
     not_before: Timestamp,
     /// Rows of this account were left on disk: read on when the queue runs low.
     more_on_disk: bool,
+    /// Every row up to here has been read since the last look from the beginning.
+    read_until: Place,
     turn: u8,
 }
 
 impl Queue {
+    /// Notes that a row was not taken into memory, so that it is read again.
+    fn leave_on_disk(&mut self, place: Place) {
+        self.more_on_disk = true;
+        if place <= self.read_until {
+            let (due_at, EnrollmentId(id)) = place;
+            self.read_until = (due_at, EnrollmentId(id.saturating_sub(1)));
+        }
+    }
+
     fn ready(&self, now: Timestamp) -> bool {
         let first = self.due.keys().next().map(|(due_at, _)| *due_at);
         self.in_flight < self.in_flight_max
@@ -97,6 +114,7 @@ impl Turns {
             in_flight_max: in_flight_max.max(1),
             not_before: Timestamp(i64::MIN),
             more_on_disk: true,
+            read_until: START,
             turn: 0,
         };
         self.queues.insert(id, queue);
@@ -119,16 +137,13 @@ impl Turns {
         let Some(queue) = self.queues.get_mut(&key.account) else {
             return;
         };
+        let place = (key.due_at, key.enrollment);
         let full = self.len >= self.cap && queue.due.len() >= ROOM_MIN;
         if full || queue.due.len() >= 2 * QUEUE_MAX {
-            queue.more_on_disk = true;
+            queue.leave_on_disk(place);
             return;
         }
-        if queue
-            .due
-            .insert((key.due_at, key.enrollment), key)
-            .is_none()
-        {
+        if queue.due.insert(place, key).is_none() {
             self.len += 1;
         }
         if self.in_round.insert(key.account) {
@@ -195,6 +210,7 @@ impl Turns {
             self.len -= queue.due.len();
             queue.due.clear();
             queue.more_on_disk = true;
+            queue.read_until = START;
         }
     }
 
@@ -209,11 +225,12 @@ impl Turns {
     pub fn look_again(&mut self) {
         for queue in self.queues.values_mut() {
             queue.more_on_disk = true;
+            queue.read_until = START;
         }
     }
 
-    /// Accounts whose rows should be read.
-    pub fn hungry(&self, now: Timestamp) -> Vec<AccountId> {
+    /// Accounts whose rows should be read, each with the place to read on from.
+    pub fn hungry(&self, now: Timestamp) -> Vec<(AccountId, Place)> {
         let low = if self.len < self.cap {
             QUEUE_MAX / 2
         } else {
@@ -224,7 +241,7 @@ impl Turns {
             .filter(|(_, queue)| {
                 queue.more_on_disk && queue.not_before <= now && queue.due.len() < low
             })
-            .map(|(id, _)| *id)
+            .map(|(id, queue)| (*id, queue.read_until))
             .collect()
     }
 
@@ -232,6 +249,9 @@ impl Turns {
     pub fn fed(&mut self, id: AccountId, rows: Vec<DeliveryKey>, all: bool) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.more_on_disk = !all;
+            if let Some(last) = rows.last() {
+                queue.read_until = (last.due_at, last.enrollment);
+            }
         }
         for row in rows {
             self.push(row);
@@ -332,7 +352,7 @@ mod tests {
         turns.pause(AccountId(1), until);
         assert_eq!(turns.len(), 0);
         let hungry = |turns: &Turns, now| {
-            let mut ids: Vec<_> = turns.hungry(now).into_iter().map(|id| id.0).collect();
+            let mut ids: Vec<_> = turns.hungry(now).into_iter().map(|(id, _)| id.0).collect();
             ids.sort_unstable();
             ids
         };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
-use crate::journey::answer::Answer;
 use crate::journey::enrollment::Entry;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
@@ -16,7 +15,9 @@ use crate::policy::{self, Case, Verdict};
 use crate::store::load::People;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::{self, Moment};
-use crate::store::work::{Act, Acted, Armed, DeliveryKey, Intended, Send, Settled, Taken, Work};
+use crate::store::work::{
+    Act, Acted, Armed, DeliveryKey, Ended, Intended, Send, Settled, Taken, Work,
+};
 use crate::store::{Error, Knowledge, deliveries, outcomes, timers};
 
 /// A commit under way.
@@ -86,7 +87,7 @@ impl<'a> Batch<'a> {
                     act,
                     ..
                 } => Answered::Acted(batch.act(*account, openid, act)),
-                Work::Settle { key, answer, .. } => Answered::Settled(batch.settle(*key, answer)),
+                Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Intend { keys, .. } => {
                     Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
                 }
@@ -222,7 +223,7 @@ impl<'a> Batch<'a> {
         acted
     }
 
-    fn settle(&mut self, key: DeliveryKey, answer: &Answer) -> Settled {
+    fn settle(&mut self, key: DeliveryKey, ended: &Ended) -> Settled {
         let nothing = Settled {
             news: AccountNews::None,
             returned: false,
@@ -232,6 +233,13 @@ impl<'a> Batch<'a> {
             self.void_intents.push(key);
             return nothing;
         };
+        if ended.language.is_some() {
+            person
+                .passages
+                .follower
+                .language
+                .clone_from(&ended.language);
+        }
         let index = person.passages.enrollments.iter().position(|one| {
             // A cancelled enrollment has moved to another generation; its last send has not.
             one.id == key.enrollment && one.in_flight && one.wake_at == key.due_at
@@ -261,7 +269,7 @@ impl<'a> Batch<'a> {
                 step,
                 min_gap: version.sequence.min_gap,
             },
-            answer,
+            &ended.answer,
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);

@@ -129,10 +129,12 @@ async fn mark(
     if keys.is_empty() {
         return Ok(());
     }
+    // Not UPDATE … FROM: SQLite would walk the whole table once for each key.
     let mut marked = over(
-        "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4 FROM json_each(?1) AS j
-         WHERE shard = 0 AND account_id = j.value ->> 'account'
-             AND due_at = j.value ->> 'due_at' AND enrollment_id = j.value ->> 'enrollment'",
+        "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4
+         WHERE (shard, account_id, due_at, enrollment_id) IN
+             (SELECT 0, value ->> 'account', value ->> 'due_at', value ->> 'enrollment'
+              FROM json_each(?1))",
         keys,
     )?;
     if let Some(values) = &mut marked.values {

@@ -10,15 +10,17 @@
 
 mod problem;
 mod span;
+mod variables;
 
 use std::collections::HashMap;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use serde_saphyr::{Error, Location};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde_saphyr::{Error, Location};
 
 pub use problem::{Problem, Problems, nearest, render_all};
 pub use span::{parse_span, print_span};
+pub use variables::read_with;
 
 /// Longest file that is read, in bytes.
 pub const FILE_MAX: usize = 256 * 1024;
@@ -28,9 +30,6 @@ const NODES_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 32;
 /// Most text in one file, in bytes.
 const TEXT_MAX: usize = 1024 * 1024;
-/// Most `${NAME}`s of one file that are replaced, and most that one error names.
-const VARIABLES_MAX: usize = 1_000;
-const MISSING_MAX: usize = 50;
 
 /// Where a value stands in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +42,20 @@ pub struct Place {
     pub start: usize,
     /// Byte after the last.
     pub end: usize,
+}
+
+impl Place {
+    /// The place of some bytes of a text; both have to be on the boundary of a character.
+    pub fn of(source: &str, start: usize, end: usize) -> Self {
+        let before = source.get(..start).unwrap_or(source);
+        let line = before.rsplit('\n').next().unwrap_or(before);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
+            start,
+            end,
+        }
+    }
 }
 
 impl From<Location> for Place {
@@ -113,44 +126,6 @@ pub fn read<T: DeserializeOwned>(source: &str, file: &str) -> Result<T, Box<Prob
     read_once(source, None).map_err(|error| Box::new(problem::explain(&error, source, file)))
 }
 
-/// Like [`read`], with every `${NAME}` in a value replaced by what `env` has under that name.
-///
-/// # Errors
-/// As `read`; or every name that `env` does not have. No error shows a replaced value.
-pub fn read_with<T: DeserializeOwned>(
-    source: &str,
-    file: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<T, Vec<Problem>> {
-    short_enough(source, file).map_err(|problem| vec![*problem])?;
-    let mut properties: HashMap<String, String> = source
-        .split("${")
-        .skip(1)
-        .take(VARIABLES_MAX)
-        .filter_map(|rest| {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-            Some((rest[..end].to_owned(), env(&rest[..end])?))
-        })
-        .collect();
-    let mut missing: Vec<Problem> = Vec::new();
-    loop {
-        let error = match read_once(source, Some(properties.clone())) {
-            Ok(value) if missing.is_empty() => return Ok(value),
-            Ok(_) => return Err(missing),
-            Err(error) => error,
-        };
-        match error.without_snippet() {
-            // Something stands in for it from here on, so that the next one is found as well.
-            Error::UnresolvedProperty { name, .. } if missing.len() < MISSING_MAX => {
-                missing.push(problem::explain(&error, source, file));
-                properties.insert(name.clone(), "unset".to_owned());
-            }
-            _ if missing.is_empty() => return Err(vec![problem::explain(&error, source, file)]),
-            _ => return Err(missing),
-        }
-    }
-}
-
 fn short_enough(source: &str, file: &str) -> Result<(), Box<Problem>> {
     if source.len() <= FILE_MAX {
         return Ok(());
@@ -194,4 +169,78 @@ fn read_once<T: DeserializeOwned>(
         options = options.with_properties(properties);
     }
     serde_saphyr::from_str_with_options(source, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    type Lists = BTreeMap<String, Vec<String>>;
+
+    /// 160 KB that another reader turned into 2 GB. Whether it is text or anchors that are over
+    /// the bound does not matter: what matters is that no alias is ever followed.
+    #[test]
+    fn a_bomb_of_aliases_is_refused_at_its_first_anchor() {
+        let bomb = format!(
+            "a:\n  - &x \"{}\"\nb: [{}]\n",
+            "x".repeat(100_000),
+            "*x,".repeat(20_000)
+        );
+        assert!(bomb.len() < FILE_MAX);
+        let problem = read::<Lists>(&bomb, "bomb.yaml").unwrap_err();
+        assert_eq!(
+            problem.message,
+            "anchors and aliases (`&name`, `*name`) are not read"
+        );
+        assert_eq!(problem.line, 2);
+        assert!(problem.excerpt.len() < 1_000);
+        let laughs = "a: &a [lol]\nb: &b [*a,*a,*a]\nc: &c [*b,*b,*b]\n";
+        assert_eq!(read::<Lists>(laughs, "x.yaml").unwrap_err().line, 1);
+    }
+
+    #[test]
+    fn values_that_look_like_something_else_stay_what_they_are_asked_for() {
+        let read_text = |text: &str| read::<BTreeMap<String, String>>(text, "x.yaml");
+        let map = read_text("a: no\nb: 010\nc: 09:00\nd: 1e999\ne: 0x1f\nf: 2026-01-01\n").unwrap();
+        let values: Vec<&str> = map.values().map(String::as_str).collect();
+        assert_eq!(
+            values,
+            ["no", "010", "09:00", "1e999", "0x1f", "2026-01-01"]
+        );
+        assert!(read::<BTreeMap<String, bool>>("a: no\n", "x.yaml").is_err());
+        assert!(read::<BTreeMap<String, u32>>("a: 1e999\n", "x.yaml").is_err());
+        assert!(read_text("a: !include other.yaml\n").is_err());
+    }
+
+    #[test]
+    fn places_count_characters_and_spans_count_bytes() {
+        let source = "好: 值\nbb: \"quoted\"\n";
+        let map: BTreeMap<String, At<String>> = read(source, "x.yaml").unwrap();
+        let place = map["好"].place;
+        assert_eq!((place.line, place.column), (1, 4));
+        assert_eq!(&source[place.start..place.end], "值");
+        let place = map["bb"].place;
+        assert_eq!(&source[place.start..place.end], "\"quoted\"");
+    }
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let words = ["follow", "scan", "message"];
+        assert_eq!(nearest("folow", &words), Some("follow"));
+        assert_eq!(nearest("mesasge", &words), Some("message"));
+        assert_eq!(nearest("SCAN", &words), Some("scan"));
+        assert_eq!(nearest("unsubscribe", &words), None);
+        assert_eq!(nearest("", &words), None);
+        assert_eq!(nearest(&"x".repeat(100_000), &words), None);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let problem = read::<Lists>("\"\\e[31mred\": 1\n", "x.yaml").unwrap_err();
+        assert!(!problem.render(false).contains('\u{1b}'));
+        let problem = read::<Lists>("a: [x]\nb: \u{1b}[31m\n", "x.yaml").unwrap_err();
+        assert!(!problem.render(false).contains('\u{1b}'));
+    }
 }

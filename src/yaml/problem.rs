@@ -10,6 +10,8 @@ use crate::yaml::{At, Place};
 
 /// Longest part of a source line that is shown, in characters.
 const EXCERPT_MAX: usize = 160;
+/// Most problems that are told of one file.
+const PROBLEMS_MAX: usize = 200;
 
 /// One thing that is wrong with one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,10 @@ impl Problem {
             .take(EXCERPT_MAX)
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .collect();
-        let room = excerpt.chars().count().saturating_sub(place.column.saturating_sub(1));
+        let room = excerpt
+            .chars()
+            .count()
+            .saturating_sub(place.column.saturating_sub(1));
         let width = source
             .get(place.start..place.end)
             .and_then(|text| text.lines().next())
@@ -62,7 +67,10 @@ impl Problem {
     pub fn at_key(source: &str, file: &str, key: &str, message: impl Into<String>) -> Self {
         let place = source
             .lines()
-            .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
+            .position(|line| {
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.starts_with(':'))
+            })
             .map_or_else(Place::default, |line| Place {
                 line: line + 1,
                 column: 1,
@@ -164,19 +172,14 @@ impl<'a> Problems<'a> {
 
     /// Notes a problem at a place.
     pub fn note(&mut self, place: Place, message: impl Into<String>) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message));
+        let problem = Problem::new(self.source, self.file, place, message);
+        self.add(problem);
     }
 
     /// Notes a problem at a place, and how to put it right.
-    pub fn note_with(
-        &mut self,
-        place: Place,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.found
-            .push(Problem::new(self.source, self.file, place, message).fix(fix));
+    pub fn note_with(&mut self, place: Place, message: impl Into<String>, fix: impl Into<String>) {
+        let problem = Problem::new(self.source, self.file, place, message).fix(fix);
+        self.add(problem);
     }
 
     /// Notes a problem with a value that must not be shown, as its line would.
@@ -188,7 +191,14 @@ impl<'a> Problems<'a> {
     ) {
         let mut problem = Problem::new(self.source, self.file, place, message).fix(fix);
         problem.excerpt.clear();
-        self.found.push(problem);
+        self.add(problem);
+    }
+
+    fn add(&mut self, problem: Problem) {
+        // Nobody reads more, and a hostile file could have thousands.
+        if self.found.len() < PROBLEMS_MAX {
+            self.found.push(problem);
+        }
     }
 
     /// Notes what `result` refuses, with its text in front; gives back what it accepts.
@@ -249,15 +259,27 @@ pub(super) fn explain(error: &Error, source: &str, file: &str) -> Problem {
         error = inner;
     }
     let place = error.location().map_or_else(Place::default, Place::from);
-    let (message, fix) = words(error);
+    let (message, fix) = words(error, source.get(place.start..place.end).unwrap_or(""));
     let problem = Problem::new(source, file, place, message);
+    let in_braces = problem.excerpt.contains("${") && is_syntax(error);
+    let fix = fix.or_else(|| {
+        in_braces
+            .then(|| "a variable cannot stand in `{ … }`: give it a line of its own".to_owned())
+    });
     match fix {
         Some(fix) => problem.fix(fix),
         None => problem,
     }
 }
 
-fn words(error: &Error) -> (String, Option<String>) {
+/// Whether it is the text that is no YAML, not a value that does not fit.
+fn is_syntax(error: &Error) -> bool {
+    matches!(error, Error::Message { .. } | Error::ExternalMessage { .. })
+}
+
+/// What an error says; `written` is what stands at its place. Where variables are replaced, the
+/// reader says "an interpolated value" for any value, so the file's own words are better.
+fn words(error: &Error, written: &str) -> (String, Option<String>) {
     match error {
         Error::SerdeUnknownField {
             field, expected, ..
@@ -267,10 +289,14 @@ fn words(error: &Error) -> (String, Option<String>) {
         ),
         Error::SerdeUnknownVariant {
             variant, expected, ..
-        } => (
-            format!("unknown word `{}`", printable(variant)),
-            Some(suggest(variant, expected)),
-        ),
+        } => {
+            let word = written.trim().trim_matches(['"', '\'']);
+            let word = if word.is_empty() { variant } else { word };
+            (
+                format!("unknown word `{}`", printable(word)),
+                Some(suggest(word, expected)),
+            )
+        }
         Error::SerdeMissingField { field, .. } => (
             format!("`{field}` is missing here"),
             Some(format!("add `{field}:`")),
@@ -322,7 +348,9 @@ fn words(error: &Error) -> (String, Option<String>) {
         Error::Eof { .. } => ("this file ends too early".to_owned(), None),
         Error::UnresolvedProperty { name, .. } => (
             format!("the environment variable `{name}` is not set"),
-            Some(format!("set {name}, or write `${{{name}:-…}}` with a default")),
+            Some(format!(
+                "set {name}, or write `${{{name}:-…}}` with a default"
+            )),
         ),
         Error::UnknownAnchor { .. } => breach_words(&BudgetBreach::Aliases { aliases: 1 }),
         Error::Budget { breach, .. } => breach_words(breach),

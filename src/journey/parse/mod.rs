@@ -20,10 +20,7 @@ use crate::journey::sequence::{
     Closed, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
-use raw::{
-    RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours,
-    RawSequence,
-};
+use raw::{RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawSequence};
 
 /// Longest horizon: a year and a day.
 const HORIZON_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -260,9 +257,7 @@ impl Reader<'_> {
             None | Some(RawQuiet::Shift) => Quiet::Shift,
             Some(RawQuiet::Skip) => Quiet::Skip,
         };
-        let hours = from
-            .zip(to)
-            .map(|(from, to)| QuietHours { from, to, then });
+        let hours = from.zip(to).map(|(from, to)| QuietHours { from, to, then });
         (hours, raw.timezone.clone())
     }
 

@@ -54,7 +54,7 @@ pub(crate) struct RawSequence {
 /// One message of the sequence.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "step")]
+#[schemars(rename = "step")]
 pub(crate) struct RawStep {
     /// Stable name of the step: small letters, digits, `-` and `_`. Keep it when you edit the step.
     pub id: At<String>,
@@ -80,7 +80,7 @@ pub(crate) struct RawStep {
 /// A time of day.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "at")]
+#[schemars(rename = "at")]
 pub(crate) struct RawTime {
     /// Days after the day of the start; 0 is the same day.
     pub day: At<u16>,
@@ -91,7 +91,7 @@ pub(crate) struct RawTime {
 /// Hours of the day in which nothing is sent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "quiet_hours")]
+#[schemars(rename = "quiet_hours")]
 pub(crate) struct RawQuietHours {
     /// First quiet minute, such as `"23:00"`.
     pub from: At<String>,
@@ -106,6 +106,7 @@ pub(crate) struct RawQuietHours {
 /// What happens to a step in quiet hours.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "quiet_then")]
 pub(crate) enum RawQuiet {
     Shift,
     Skip,
@@ -114,7 +115,7 @@ pub(crate) enum RawQuiet {
 /// What happens to a step that comes much too late.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "late")]
+#[schemars(rename = "late")]
 pub(crate) struct RawLate {
     /// From this lateness on; `1h` when left out.
     pub after: Option<At<String>>,
@@ -125,6 +126,7 @@ pub(crate) struct RawLate {
 /// What happens to a late step.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "late_then")]
 pub(crate) enum RawLateThen {
     Send,
     Skip,
@@ -134,6 +136,7 @@ pub(crate) enum RawLateThen {
 /// What happens to a due step when the platform grants no message.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "closed")]
 pub(crate) enum RawClosed {
     Hold,
     Skip,
@@ -142,6 +145,7 @@ pub(crate) enum RawClosed {
 /// What happens after a send whose answer was lost.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "on_unknown")]
 pub(crate) enum RawOnUnknown {
     Resend,
     Skip,
@@ -150,7 +154,7 @@ pub(crate) enum RawOnUnknown {
 /// What an event must look like; `*` stands for any run of characters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "filter")]
+#[schemars(rename = "filter")]
 pub(crate) struct RawFilter {
     /// Of `follow` and `scan`: the QR code's scene.
     pub scene: Option<At<String>>,
@@ -221,7 +225,7 @@ pub(crate) const EVENTS: [&str; 5] = ["follow", "scan", "message", "click", "api
 
 impl JsonSchema for RawEvent {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RawEvent".into()
+        "event".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -247,7 +251,7 @@ impl JsonSchema for RawEvent {
 
 /// One message: its only key is its kind.
 #[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "lowercase", title = "message")]
+#[schemars(rename_all = "lowercase", rename = "message")]
 pub(crate) enum RawMessage {
     /// Plain text, at most 2048 bytes of UTF-8 (about 680 Chinese characters).
     Text(At<String>),
@@ -266,7 +270,7 @@ pub(crate) enum RawMessage {
 /// A film.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "video")]
+#[schemars(rename = "video")]
 pub(crate) struct RawVideo {
     /// An MP4 of at most 10 MB.
     pub file: At<String>,
@@ -279,7 +283,7 @@ pub(crate) struct RawVideo {
 /// A card with a picture that opens a page.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "news")]
+#[schemars(rename = "news")]
 pub(crate) struct RawNews {
     pub title: At<String>,
     pub description: Option<At<String>>,
@@ -292,7 +296,7 @@ pub(crate) struct RawNews {
 /// Text with choices to tap.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "msgmenu")]
+#[schemars(rename = "msgmenu")]
 pub(crate) struct RawMsgMenu {
     /// Above the choices.
     pub head: At<String>,
@@ -304,7 +308,7 @@ pub(crate) struct RawMsgMenu {
 /// One choice.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "item")]
+#[schemars(rename = "item")]
 pub(crate) struct RawMenuItem {
     /// Comes back with the follower's tap.
     pub id: At<String>,
@@ -314,7 +318,7 @@ pub(crate) struct RawMenuItem {
 /// A card that opens a mini program.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "miniprogrampage")]
+#[schemars(rename = "miniprogrampage")]
 pub(crate) struct RawMiniProgramPage {
     pub title: At<String>,
     /// Of a mini program that is linked to the account.
@@ -340,7 +344,7 @@ const KINDS: &[&str] = &[
 pub(crate) enum RawSay {
     /// Text without a kind, which `parse` refuses.
     Bare,
-    One(RawMessage),
+    One(Box<RawMessage>),
     Languages(Vec<(At<String>, RawMessage)>),
 }
 
@@ -384,7 +388,8 @@ impl<'de> Deserialize<'de> for RawSay {
                 match &key {
                     None => return Err(de::Error::custom("a message is missing here")),
                     Some(kind) if KINDS.contains(&kind.value.as_str()) => {
-                        return message_of(&kind.value, &mut map).map(RawSay::One);
+                        return message_of(&kind.value, &mut map)
+                            .map(|raw| RawSay::One(Box::new(raw)));
                     }
                     Some(word)
                         if !language_like(&word.value) || nearest(&word.value, KINDS).is_some() =>
@@ -434,7 +439,10 @@ fn message_of<'de, A: MapAccess<'de>>(kind: &str, map: &mut A) -> Result<RawMess
         "article" => RawMessage::Article(map.next_value()?),
         other => return Err(de::Error::unknown_variant(other, KINDS)),
     };
-    no_more(map, "a message has one kind only: make this a step of its own")?;
+    no_more(
+        map,
+        "a message has one kind only: make this a step of its own",
+    )?;
     Ok(message)
 }
 
@@ -447,7 +455,7 @@ fn no_more<'de, A: MapAccess<'de>>(map: &mut A, otherwise: &str) -> Result<(), A
 
 impl JsonSchema for RawSay {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RawSay".into()
+        "say".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

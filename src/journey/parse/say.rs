@@ -312,7 +312,7 @@ impl Reader<'_> {
                 let start = at.place.start + offset;
                 let end = start + word.len();
                 (at.place.end == at.place.start || end <= at.place.end)
-                    .then(|| place_of(source, start, end))
+                    .then(|| Place::of(source, start, end))
             })
             .unwrap_or(at.place);
         let message = refusal.message.as_str();
@@ -327,9 +327,9 @@ impl Reader<'_> {
         let written = at.value.trim();
         if written.contains("://") {
             let fix = "write a link such as https://example.com/a.png, or a path";
-            let url = self
-                .problems
-                .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
+            let url =
+                self.problems
+                    .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
             return Some(Asset::Url { url });
         }
         let found = path_problem(written, allowed)
@@ -412,16 +412,5 @@ fn whole_host(fixed: &str, link: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err("has a value in its host".to_owned())
-    }
-}
-
-fn place_of(source: &str, start: usize, end: usize) -> Place {
-    let before = &source[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Place {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        start,
-        end,
     }
 }

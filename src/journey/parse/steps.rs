@@ -53,8 +53,11 @@ impl Reader<'_> {
             let when = step.when.as_ref().and_then(|when| self.condition(when));
             let say = self.say(&step.say);
             let late = self.late(step.late.as_ref(), defaults.late);
-            let expire_after =
-                self.span_within(step.expire_after.as_ref(), defaults.expire_after, HORIZON_MAX);
+            let expire_after = self.span_within(
+                step.expire_after.as_ref(),
+                defaults.expire_after,
+                HORIZON_MAX,
+            );
             if let (Some(id), Some(due), Some(say)) = (id, due, say) {
                 steps.push(Step {
                     id,

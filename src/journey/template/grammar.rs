@@ -176,10 +176,11 @@ impl Words<'_> {
                 open.pop().ok_or_else(stray)?;
             }
             _ => {
-                return Err(
-                    Refusal::new(at.clone(), format!("`{name}` is not allowed in messages"))
-                        .fix("use `if`, `elif`, `else` and `endif`"),
-                );
+                return Err(Refusal::new(
+                    at.clone(),
+                    format!("`{name}` is not allowed in messages"),
+                )
+                .fix("use `if`, `elif`, `else` and `endif`"));
             }
         }
         self.end()
@@ -217,8 +218,9 @@ impl Words<'_> {
             let (right, right_at) = self.value()?;
             for (kind, at) in [(left, left_at), (right, right_at)] {
                 if kind != Kind::Text {
-                    return Err(Refusal::new(at, "only texts can be compared")
-                        .fix("ask lists with `in`; turn an instant into text with `date(\"%H\")`"));
+                    return Err(Refusal::new(at, "only texts can be compared").fix(
+                        "ask lists with `in`; turn an instant into text with `date(\"%H\")`",
+                    ));
                 }
             }
             return Ok(());
@@ -317,7 +319,11 @@ impl Words<'_> {
             _ => return Err(Refusal::new(at, "the name of a filter is missing here")),
         };
         self.next += 1;
-        let wanted = if name == "date" { Kind::Moment } else { Kind::Text };
+        let wanted = if name == "date" {
+            Kind::Moment
+        } else {
+            Kind::Text
+        };
         if kind != wanted {
             let message = match wanted {
                 Kind::Moment => "`date` is for instants: now and follower.followed_at".to_owned(),

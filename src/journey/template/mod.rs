@@ -25,9 +25,7 @@ use minijinja::{Environment, Expression, UndefinedBehavior, Value};
 pub use grammar::{Refusal, check, is_template};
 pub use values::Facts;
 
-use crate::journey::message::{
-    MenuItem, Message, MiniProgramPage, MsgMenu, News, TEXT_MAX, Video,
-};
+use crate::journey::message::{MenuItem, Message, MiniProgramPage, MsgMenu, News, TEXT_MAX, Video};
 
 /// Most instructions of one rendering.
 const FUEL: u64 = 20_000;
@@ -194,7 +192,11 @@ impl Filler<'_> {
         let mut out = Bounded::default();
         let result = borrowing(environment)
             .template_from_str(source)
-            .and_then(|template| template.render_captured_to(context.clone(), &mut out).map(drop));
+            .and_then(|template| {
+                template
+                    .render_captured_to(context.clone(), &mut out)
+                    .map(drop)
+            });
         if out.full {
             let limit = TEXT_MAX;
             return Err(TemplateError::TooLong { field, limit });

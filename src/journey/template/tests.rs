@@ -38,7 +38,10 @@ fn refused(source: &str, word: &str, message: &str) {
     let refusal = check(source).expect_err(source);
     assert_eq!(&source[refusal.at.clone()], word, "{source} {refusal:?}");
     assert!(refusal.message.contains(message), "{source} {refusal:?}");
-    assert!(matches!(fill(source), Err(TemplateError::Failed { .. })), "{source}");
+    assert!(
+        matches!(fill(source), Err(TemplateError::Failed { .. })),
+        "{source}"
+    );
 }
 
 #[test]
@@ -50,7 +53,10 @@ fn variables_and_filters_print() {
     prints("{{ '' | default('friend') }}", "friend");
     prints("{{ now }}", "2026-03-01 09:00");
     prints("{{ now | date('%-m月%-d日 %H点') }}", "3月1日 09点");
-    prints("{{ follower.followed_at | date(\"%Y\") | truncate(2) }}", "20");
+    prints(
+        "{{ follower.followed_at | date(\"%Y\") | truncate(2) }}",
+        "20",
+    );
     prints("{{ '}}' }}{{ \"%}\" }}", "}}%}");
 }
 
@@ -58,12 +64,26 @@ fn variables_and_filters_print() {
 fn ifs_choose() {
     let source = "{% if 'vip' in follower.tags %}A{% elif follower.language == 'en' %}B{% else %}C{% endif %}";
     prints(source, "A");
-    prints("{% if not (follower.scene and account.key != 'x') %}A{% else %}B{% endif %}", "B");
-    prints("a {%- if true %} {% if false %}x{% endif %}y{% endif -%} ", "a y");
+    prints(
+        "{% if not (follower.scene and account.key != 'x') %}A{% else %}B{% endif %}",
+        "B",
+    );
+    prints(
+        "a {%- if true %} {% if false %}x{% endif %}y{% endif -%} ",
+        "a y",
+    );
     refused("{% if true %}", "{% if true %}", "has no end");
     refused("{% endif %}", "endif", "belongs to no `if`");
-    refused("{% if true %}{% else %}{% else %}{% endif %}", "else", "belongs to no");
-    refused("{% if true %}{% else %}{% elif true %}{% endif %}", "elif", "belongs to no");
+    refused(
+        "{% if true %}{% else %}{% else %}{% endif %}",
+        "else",
+        "belongs to no",
+    );
+    refused(
+        "{% if true %}{% else %}{% elif true %}{% endif %}",
+        "elif",
+        "belongs to no",
+    );
     refused("{% if %}a{% endif %}", " ", "variable is missing");
     refused("{% %}", " ", "statement is missing");
 }
@@ -88,8 +108,13 @@ fn a_value_in_a_link_stays_one_part_of_it() {
     };
     assert_eq!(filled.title, "小店");
     assert_eq!(filled.description, "");
-    assert_eq!(filled.url, "https://a.example/?from=spring%20%26%20%7B%7B%207%2A7%20%7D%7D&x=1");
-    let Message::News(news) = news else { unreachable!() };
+    assert_eq!(
+        filled.url,
+        "https://a.example/?from=spring%20%26%20%7B%7B%207%2A7%20%7D%7D&x=1"
+    );
+    let Message::News(news) = news else {
+        unreachable!()
+    };
     assert_eq!(filled.picture, news.picture);
 }
 
@@ -106,7 +131,10 @@ fn menus_and_pages_are_filled_in_everywhere() {
     let Message::MsgMenu(menu) = render(&menu, &facts()).unwrap() else {
         panic!("a menu");
     };
-    assert_eq!((menu.head.as_str(), menu.items[0].text.as_str()), ("hello?", "main"));
+    assert_eq!(
+        (menu.head.as_str(), menu.items[0].text.as_str()),
+        ("hello?", "main")
+    );
     let page = Message::MiniProgramPage(MiniProgramPage {
         title: "{{ step.id }}".to_owned(),
         app_id: "wx0123456789abcdef".to_owned(),
@@ -125,15 +153,27 @@ fn menus_and_pages_are_filled_in_everywhere() {
 fn unknown_words_are_named() {
     refused("{{ nickmane }}", "nickmane", "unknown variable");
     refused("{{ follower }}", "follower", "unknown variable");
-    refused("{{ follower.openid }}", "follower.openid", "unknown variable");
+    refused(
+        "{{ follower.openid }}",
+        "follower.openid",
+        "unknown variable",
+    );
     refused("{{ follower.tags }}", "follower.tags", "cannot be printed");
-    refused("{{ follower.scene.x }}", "follower.scene.x", "unknown variable");
+    refused(
+        "{{ follower.scene.x }}",
+        "follower.scene.x",
+        "unknown variable",
+    );
     refused("{{ step.id | uper }}", "uper", "unknown filter");
     refused("{{ step.id | date('%Y') }}", "date", "is for instants");
     refused("{{ now | upper }}", "upper", "is for texts");
     refused("{{ now | date('%1000Y') }}", "date", "one argument");
     refused("{{ step.id | truncate }}", "truncate", "one argument");
-    refused("{{ step.id | truncate(99999) }}", "truncate", "one argument");
+    refused(
+        "{{ step.id | truncate(99999) }}",
+        "truncate",
+        "one argument",
+    );
     refused("{{ step.id | default(now) }}", "default", "one argument");
     refused("{{ step.id", "{{", "not closed");
     refused("{{ 'a }}", "'", "not closed");
@@ -147,7 +187,10 @@ fn unknown_words_are_named() {
 fn hostile_templates_are_refused_before_they_run() {
     for (source, word) in [
         ("{% for a in range(1000000000) %}x{% endfor %}", "for"),
-        ("{% for a in [1,2] recursive %}{{ loop([a]) }}{% endfor %}", "for"),
+        (
+            "{% for a in [1,2] recursive %}{{ loop([a]) }}{% endfor %}",
+            "for",
+        ),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "macro"),
         ("{% set a = 'x' %}{% set a = a ~ a %}{{ a }}", "set"),
         ("{{ 'x' * 1000000000 }}", "*"),
@@ -176,7 +219,12 @@ fn hostile_templates_are_refused_before_they_run() {
     let long = format!("{{{{ step.id }}}}{}", "x".repeat(17_000));
     assert!(check(&long).unwrap_err().message.contains("16384 bytes"));
     let deep = format!("{}x{}", "{% if true %}".repeat(9), "{% endif %}".repeat(9));
-    assert!(check(&deep).unwrap_err().message.contains("nested too deeply"));
+    assert!(
+        check(&deep)
+            .unwrap_err()
+            .message
+            .contains("nested too deeply")
+    );
     let parens = format!("{}true{}", "(".repeat(5_000), ")".repeat(5_000));
     assert!(Condition::new(&parens).is_err());
     let nots = format!("{}true", "not ".repeat(900));
@@ -221,7 +269,10 @@ fn conditions_ask_for_tags_and_texts() {
         ("'vip' in follower.tags", true),
         ("'vip' not in follower.tags", false),
         ("not 'x' in follower.tags and step.id == 'hello'", true),
-        ("follower.language == 'en' or (account.key != 'main')", false),
+        (
+            "follower.language == 'en' or (account.key != 'main')",
+            false,
+        ),
         ("follower.scene", true),
         ("now | date('%H') == '09'", true),
         ("'CN' in follower.language", true),
@@ -236,7 +287,11 @@ fn conditions_ask_for_tags_and_texts() {
         ("follower.tags == 'vip'", "follower.tags", "only texts"),
         ("now == '2026'", "now", "only texts"),
         ("'a' in now", "now", "looked for"),
-        ("follower.tags in follower.tags", "follower.tags", "only a text"),
+        (
+            "follower.tags in follower.tags",
+            "follower.tags",
+            "only a text",
+        ),
         ("follower.language < 'x'", "<", "not allowed"),
         ("'a' in follower.tags; true", ";", "not allowed"),
         ("('a' in follower.tags", "s", "`)` is missing"),

@@ -81,7 +81,11 @@ impl Object for Moment {
 pub(super) fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("default", |value: &Value, other: &str| {
         let text = value.to_string();
-        if text.is_empty() { other.to_owned() } else { text }
+        if text.is_empty() {
+            other.to_owned()
+        } else {
+            text
+        }
     });
     environment.add_filter("upper", |text: &str| text.to_uppercase());
     environment.add_filter("lower", |text: &str| text.to_lowercase());

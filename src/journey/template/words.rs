@@ -121,7 +121,8 @@ impl<'s> Words<'s> {
     }
 
     pub(super) fn take(&mut self, sign: &str) -> bool {
-        let found = matches!(self.peek(), Some(Word::Sign(word) | Word::Name(word)) if word == sign);
+        let found =
+            matches!(self.peek(), Some(Word::Sign(word) | Word::Name(word)) if word == sign);
         if found {
             self.next += 1;
         }
@@ -168,7 +169,10 @@ fn word(rest: &str, at: usize) -> Result<(Word<'_>, usize), Refusal> {
         };
         let text = &rest[1..=length];
         if text.contains('\\') {
-            return Err(Refusal::new(at..at + length + 2, "a backslash cannot stand here"));
+            return Err(Refusal::new(
+                at..at + length + 2,
+                "a backslash cannot stand here",
+            ));
         }
         return Ok((Word::Text(text), length + 2));
     }

@@ -312,11 +312,9 @@ pub(super) fn strip(world: &World, account: Option<usize>, openid: &str, labels:
         grant: grant.map_or_else(
             || labels.no_grant.to_owned(),
             |grant| {
+                let (before, after) = labels.grant_left;
                 let rest = span_of(grant.closes_at.since(now));
-                format!(
-                    "{} {} · {} {rest}",
-                    labels.grant_left, grant.left, labels.grant_ends
-                )
+                format!("{before}{}{after} · {rest}", grant.left)
             },
         ),
     }
@@ -377,7 +375,8 @@ fn log(world: &World, account: &Account, labels: &Labels) -> Vec<LogLine> {
 
 /// The page's address for one phone.
 pub(super) fn link(app_id: &str, openid: &str, language: &str) -> String {
-    let mut query = url::form_urlencoded::Serializer::new("/?".to_owned());
+    let start = "/?".to_owned();
+    let mut query = url::form_urlencoded::Serializer::for_suffix(start, 2);
     query.append_pair("account", app_id);
     if !openid.is_empty() {
         query.append_pair("follower", openid);

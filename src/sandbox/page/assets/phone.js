@@ -73,6 +73,9 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// Opening the drawer shrinks the chat; its end stays in sight. `toggle` does not bubble.
+document.addEventListener("toggle", scrollDown, true);
+
 const { account, follower, lang } = document.body.dataset;
 const stream = new EventSource("/page/events?" + new URLSearchParams({ account, follower, lang }));
 stream.addEventListener("changed", refresh);

@@ -1,0 +1,11 @@
+//! The sandbox, asked over real sockets as the product asks it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper that fails fails its test"
+)]
+
+mod callbacks;
+mod calls;
+mod faults;
+mod town;
