@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod days;
 mod line;
+mod seen;
 mod town;
 
 use std::time::Duration;

@@ -5,14 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use dripwheel::clock::{Clock, ManualClock, Timestamp, millis};
+use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::journey;
-use dripwheel::journey::event::{Arrival, Event};
 use dripwheel::journey::ids::AccountId;
-use dripwheel::journey::outcome::Outcome;
 use dripwheel::journey::parse;
 use dripwheel::policy::account::Account;
 use dripwheel::policy::limiter::Rate;
@@ -23,22 +21,21 @@ use dripwheel::sender::{Sender, SenderSettings};
 use dripwheel::store::accounts::{self, NewAccount};
 use dripwheel::store::audit::{self, Audit};
 use dripwheel::store::versions::{self, NewVersion};
-use dripwheel::store::work::{Act, Acted, Armed, Taken};
+use dripwheel::store::work::Armed;
 use dripwheel::store::{Store, StoreSettings};
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::eventually;
-use super::line::{Heard, Line, Phone};
+use super::line::{Line, Phone};
 
 /// When every town begins: 2 March 2026, 10:00 in Shanghai.
 pub const START: Timestamp = Timestamp(1_772_416_800_000);
 
 /// A little less than `eventually` has, so that a failure can show the rows.
-const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(18);
+pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(18);
 
 /// What is due so soon is armed as a delivery at once.
 const LEAD: Duration = Duration::from_secs(2);
@@ -122,7 +119,7 @@ impl TownPlan {
 }
 
 /// One run of the program, from start to crash.
-struct Life {
+pub(super) struct Life {
     store: Arc<Store>,
     stop: CancellationToken,
     parts: Vec<tokio::task::JoinHandle<()>>,
@@ -130,13 +127,13 @@ struct Life {
 }
 
 pub struct Town {
-    dir: TempDir,
+    pub(super) dir: TempDir,
     pub clock: Arc<ManualClock>,
     pub line: Arc<Line>,
     plan: TownPlan,
     sequences: Vec<String>,
-    life: Option<Life>,
-    events: AtomicI64,
+    pub(super) life: Option<Life>,
+    pub(super) events: AtomicI64,
 }
 
 impl Town {
@@ -158,8 +155,6 @@ impl Town {
     pub async fn open(sequences: &[&str]) -> Self {
         Self::plan().open(sequences).await
     }
-
-    // The program's life ---------------------------------------------------------------------
 
     /// Starts the program over the town's database.
     pub async fn start(&mut self) {
@@ -305,273 +300,6 @@ impl Town {
         versions::publish(self.store(), versions, self.now())
             .await
             .unwrap();
-    }
-
-    // Time -----------------------------------------------------------------------------------
-
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Jumps over a span of time, as downtime does or a machine that was asleep.
-    pub fn advance(&self, span: Duration) {
-        self.clock.advance(span);
-    }
-
-    /// Lets time pass from one due instant to the next, as it does for a program that runs.
-    pub async fn pass(&self, span: Duration) {
-        let until = self.now().plus(span);
-        loop {
-            self.quiet().await;
-            let next = self
-                .number(
-                    "SELECT min(due_at) FROM (SELECT due_at FROM timers WHERE due_at > ?1
-                     UNION ALL SELECT due_at FROM deliveries WHERE due_at > ?1)",
-                    [self.now().0.into()],
-                )
-                .await;
-            match next {
-                Some(due_at) if due_at <= until.0 => self.clock.set(Timestamp(due_at)),
-                _ => break,
-            }
-        }
-        self.clock.set(until);
-        self.quiet().await;
-    }
-
-    /// Waits until nothing that is due is left to do.
-    pub async fn quiet(&self) {
-        let what = "everything due is done";
-        let asked = eventually(what, || async { self.due().await == 0 });
-        if tokio::time::timeout(PATIENCE_WITH_ROWS, asked)
-            .await
-            .is_err()
-        {
-            panic!("{what}: never\n{}", self.dump().await);
-        }
-    }
-
-    /// Waits until every call so far has its answer written down.
-    pub async fn answered(&self) {
-        let sending = "SELECT count(*) FROM deliveries WHERE state = 1";
-        eventually("every call is answered", || async {
-            self.number(sending, []).await == Some(0)
-        })
-        .await;
-    }
-
-    /// Timers and deliveries whose instant has come.
-    pub async fn due(&self) -> i64 {
-        self.number(
-            "SELECT (SELECT count(*) FROM timers WHERE due_at <= ?1)
-                 + (SELECT count(*) FROM deliveries WHERE due_at <= ?1)",
-            [self.now().0.into()],
-        )
-        .await
-        .unwrap()
-    }
-
-    // Followers ------------------------------------------------------------------------------
-
-    pub async fn follow(&self, who: &str) -> Taken {
-        self.event(who, Event::Followed { scene: None }).await
-    }
-
-    pub async fn unfollow(&self, who: &str) -> Taken {
-        self.event(who, Event::Unfollowed).await
-    }
-
-    pub async fn says(&self, who: &str, text: &str) -> Taken {
-        self.event(who, message(text)).await
-    }
-
-    pub async fn event(&self, who: &str, event: Event) -> Taken {
-        self.take("main", self.arrival(who, event)).await
-    }
-
-    /// An event of now, by the platform's clock that counts seconds.
-    pub fn arrival(&self, who: &str, event: Event) -> Arrival {
-        Arrival {
-            openid: who.to_owned(),
-            created_at: Timestamp::from_seconds(self.now().seconds()),
-            digest: self.events.fetch_add(1, Ordering::Relaxed),
-            event,
-            language: None,
-        }
-    }
-
-    /// Takes in an event that happened `ago`.
-    pub async fn late_event(&self, who: &str, event: Event, ago: Duration) -> Taken {
-        let mut arrival = self.arrival(who, event);
-        arrival.created_at = arrival.created_at.minus(ago);
-        self.take("main", arrival).await
-    }
-
-    pub async fn take(&self, account: &str, arrival: Arrival) -> Taken {
-        let account = self.account(account);
-        let writer = self.store().writer();
-        writer.receive(account, arrival).await.unwrap()
-    }
-
-    pub async fn enroll(&self, who: &str, sequence: &str) -> Acted {
-        let sequence = sequence.to_owned();
-        let (writer, act) = (self.store().writer(), Act::Enroll { sequence });
-        let main = self.account("main");
-        writer.act(main, who.to_owned(), act).await.unwrap()
-    }
-
-    pub fn account(&self, key: &str) -> AccountId {
-        let account = self.store().knowledge().account_named(key);
-        account.expect("an account of the town").journey.id
-    }
-
-    // What came of it ------------------------------------------------------------------------
-
-    /// The messages that arrived at somebody, in order.
-    pub fn heard(&self, who: &str) -> Vec<String> {
-        let calls = self.calls(who).into_iter().filter(Heard::arrived);
-        calls.map(|call| call.text).collect()
-    }
-
-    /// When they arrived, after the town's beginning.
-    pub fn heard_after(&self, who: &str) -> Vec<Duration> {
-        let calls = self.calls(who).into_iter().filter(Heard::arrived);
-        calls.map(|call| call.at.since(START)).collect()
-    }
-
-    /// Every call for somebody, whatever the platform said.
-    pub fn calls(&self, who: &str) -> Vec<Heard> {
-        let calls = self.line.calls().into_iter();
-        calls.filter(|call| call.openid == who).collect()
-    }
-
-    /// Waits until there were so many calls for somebody.
-    pub async fn called(&self, who: &str, times: usize) {
-        let what = format!("call {times} for {who}");
-        let asked = eventually(&what, || async { self.calls(who).len() >= times });
-        if tokio::time::timeout(PATIENCE_WITH_ROWS, asked)
-            .await
-            .is_err()
-        {
-            panic!("{what}: never\n{}", self.dump().await);
-        }
-    }
-
-    /// The entries of somebody's history: enrollment's number, step, outcome, steps that it ends.
-    pub async fn history(&self, who: &str) -> Vec<(i64, i64, Outcome, i64)> {
-        let rows = self
-            .rows(
-                "SELECT o.enrollment_id & 65535, o.step, o.result, o.steps FROM outcomes AS o
-                 JOIN followers AS f ON f.id = o.enrollment_id >> 16 WHERE f.openid = ?1
-                 ORDER BY o.enrollment_id, o.step, o.entry",
-                [who.into()],
-            )
-            .await;
-        rows.iter()
-            .map(|row| {
-                let outcome = Outcome::from_number(row[2].unwrap()).unwrap();
-                (row[0].unwrap(), row[1].unwrap(), outcome, row[3].unwrap())
-            })
-            .collect()
-    }
-
-    /// How somebody's steps ended and what came before, in order.
-    pub async fn outcomes(&self, who: &str) -> Vec<Outcome> {
-        let history = self.history(who).await.into_iter();
-        history.map(|(_, _, outcome, _)| outcome).collect()
-    }
-
-    /// How many passages somebody has begun.
-    pub async fn passages(&self, who: &str) -> i64 {
-        self.number(
-            "SELECT count(*) FROM enrollments AS e JOIN followers AS f ON f.id = e.id >> 16
-             WHERE f.openid = ?1",
-            [who.into()],
-        )
-        .await
-        .unwrap()
-    }
-
-    /// How many rows a table has.
-    pub async fn count(&self, table: &str) -> i64 {
-        let sql = format!("SELECT count(*) FROM {table}");
-        self.number(&sql, []).await.unwrap()
-    }
-
-    pub async fn number(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Option<i64> {
-        let rows = self.rows(sql, values).await;
-        rows.first()?.first().copied().flatten()
-    }
-
-    /// Changes rows behind the program's back, between two lives, as a broken disk would.
-    pub async fn tamper(&self, sql: &str) {
-        assert!(self.life.is_none(), "only between two lives");
-        let path = self.dir.path().join("town.db");
-        let url = format!("sqlite://{}", path.display());
-        let connection = sea_orm::Database::connect(url).await.unwrap();
-        connection.execute_unprepared(sql).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
-    async fn rows(
-        &self,
-        sql: &str,
-        values: impl IntoIterator<Item = Value>,
-    ) -> Vec<Vec<Option<i64>>> {
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-        let rows = self.store().read().query_all_raw(statement).await.unwrap();
-        rows.iter()
-            .map(|row| {
-                let columns = row.column_names().len();
-                let column = |index| row.try_get_by_index::<Option<i64>>(index).unwrap();
-                (0..columns).map(column).collect()
-            })
-            .collect()
-    }
-
-    /// The rows that matter, for a test that failed.
-    async fn dump(&self) -> String {
-        let mut text = format!("now {}\n", self.now().0 - START.0);
-        let tables = [
-            ("timers", "due_at - ?1, enrollment_id, generation"),
-            (
-                "deliveries",
-                "due_at - ?1, enrollment_id, generation, state, epoch",
-            ),
-            (
-                "enrollments",
-                "id, step, wake_at - ?1, generation, state, attempt, entry",
-            ),
-            (
-                "outcomes",
-                "enrollment_id, step, entry, result, steps, at - ?1",
-            ),
-        ];
-        for (table, columns) in tables {
-            let sql = format!("SELECT {columns} FROM {table} LIMIT 30");
-            let rows = self.rows(&sql, [START.0.into()]).await;
-            text.push_str(&format!("{table} ({columns})\n"));
-            for row in rows {
-                let cells: Vec<_> = row.iter().map(|cell| cell.unwrap_or(-1)).collect();
-                text.push_str(&format!("  {cells:?}\n"));
-            }
-        }
-        for call in self.line.calls().iter().rev().take(30) {
-            let after = millis(call.at.since(START));
-            text.push_str(&format!(
-                "call {after} {} {} {:?}\n",
-                call.openid, call.text, call.reply
-            ));
-        }
-        text
-    }
-}
-
-/// A text message.
-pub fn message(text: &str) -> Event {
-    Event::MessageReceived {
-        message_kind: "text".to_owned(),
-        text: text.to_owned(),
     }
 }
 
