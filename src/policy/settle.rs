@@ -89,6 +89,7 @@ pub fn settle(
     if account_news != AccountNews::None && !enrollment.is_finished() {
         enrollment.in_flight = false;
         enrollment.attempt = enrollment.attempt.saturating_sub(1);
+        release_lacking(passages, grants, now);
         return Settled {
             entries: Vec::new(),
             news: account_news,
@@ -126,10 +127,20 @@ pub fn settle(
         passages.follower.following = false;
         passages.cancel_all(now, "the platform says: not following", &mut effects);
     }
+    if !taken {
+        release_lacking(passages, grants, now);
+    }
     Settled {
         entries: effects.entries,
         news: AccountNews::None,
         returned: false,
+    }
+}
+
+/// Lets steps go that were held for lack of a message, now that one was given back.
+fn release_lacking(passages: &mut Passages, grants: &Grants, now: Timestamp) {
+    if !passages.follower.muted && grants.usable(now).is_some() {
+        passages.release(now);
     }
 }
 

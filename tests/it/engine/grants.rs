@@ -100,6 +100,27 @@ async fn held_steps_of_several_sequences_go_in_order_and_apart() {
     town.end().await;
 }
 
+/// Four sequences at once, three messages granted: one is held, until one of the three is given back.
+#[tokio::test]
+async fn a_message_that_is_given_back_releases_a_step_that_lacked_it() {
+    let names = ["a", "b", "c", "d"];
+    let sequences = names.map(|name| {
+        let one = sequence("min_gap: 0s", &[("1s", name)]);
+        one.replace("welcome", name)
+    });
+    let sequences: Vec<_> = sequences.iter().map(String::as_str).collect();
+    let town = Town::plan().profile("wechat-2023").open(&sequences).await;
+    town.line.hang("ann");
+    town.line.answer("ann", [AnswerClass::Dropped]);
+    town.follow("ann").await;
+    town.advance(seconds(1));
+    town.called("ann", 3).await;
+    town.line.let_go("ann");
+    town.pass(seconds(30)).await;
+    assert_eq!(town.heard("ann").len(), 3);
+    town.end().await;
+}
+
 /// Clocks of two companies never agree to the second.
 #[tokio::test]
 async fn a_platform_clock_ahead_of_ours_does_not_close_its_own_grant() {
