@@ -31,6 +31,8 @@ pub struct Enrollment {
     pub resent: bool,
     /// An intent is committed and its answer is not in: only that answer may end this step.
     pub in_flight: bool,
+    /// When that intent was committed; without meaning while nothing is in flight.
+    pub called_at: Timestamp,
 }
 
 /// Where a passage stands. The numbers are stored.
@@ -113,6 +115,7 @@ impl Enrollment {
             entry: 0,
             resent: false,
             in_flight: false,
+            called_at: Timestamp::default(),
         }
     }
 

@@ -138,8 +138,8 @@ impl Passages {
         }
     }
 
-    /// Lets held steps go: the follower acted, so a grant may have opened.
-    fn release(&mut self, now: Timestamp) {
+    /// Lets held steps go: there may be a grant for them.
+    pub fn release(&mut self, now: Timestamp) {
         for enrollment in &mut self.enrollments {
             enrollment.release(now);
         }

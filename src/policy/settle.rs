@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::enrollment::{Enrollment, Entry};
+use crate::journey::follower::Follower;
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::{Effects, Passages};
 use crate::journey::sequence::{Closed, OnUnknown, Step};
@@ -65,12 +66,12 @@ pub fn settle(
         min_gap,
     } = case;
     // The answer speaks of the moment of the call; what the follower did since is newer.
-    let called_at = passages.follower.last_sent_at;
+    let called_at = passages.enrollments[index].called_at;
     let acted_since = passages.follower.last_event_at > called_at;
     let taken = matches!(answer.class, AnswerClass::Accepted | AnswerClass::Unknown);
     if !taken {
         grants.refund(now);
-        forget_call(passages, index, min_gap);
+        forget_call(&mut passages.follower, called_at, min_gap);
     }
     let enrollment = &mut passages.enrollments[index];
     let entry = |outcome| Entry {
@@ -88,6 +89,7 @@ pub fn settle(
     if account_news != AccountNews::None && !enrollment.is_finished() {
         enrollment.in_flight = false;
         enrollment.attempt = enrollment.attempt.saturating_sub(1);
+        release_lacking(passages, grants, now);
         return Settled {
             entries: Vec::new(),
             news: account_news,
@@ -125,6 +127,9 @@ pub fn settle(
         passages.follower.following = false;
         passages.cancel_all(now, "the platform says: not following", &mut effects);
     }
+    if !taken {
+        release_lacking(passages, grants, now);
+    }
     Settled {
         entries: effects.entries,
         news: AccountNews::None,
@@ -132,16 +137,18 @@ pub fn settle(
     }
 }
 
+/// Lets steps go that were held for lack of a message, now that one was given back.
+fn release_lacking(passages: &mut Passages, grants: &Grants, now: Timestamp) {
+    if !passages.follower.muted && grants.usable(now).is_some() {
+        passages.release(now);
+    }
+}
+
 /// A message that was definitely not taken leaves no gap behind it. Whatever was sent before it was
 /// sent at least `min_gap` before it.
-fn forget_call(passages: &mut Passages, index: usize, min_gap: Duration) {
-    let others = passages.enrollments.iter().enumerate();
-    let alone = others
-        .filter(|(place, _)| *place != index)
-        .all(|(_, one)| !one.in_flight);
-    if alone {
-        let follower = &mut passages.follower;
-        follower.last_sent_at = follower.last_sent_at.minus(min_gap);
+fn forget_call(follower: &mut Follower, called_at: Timestamp, min_gap: Duration) {
+    if follower.last_sent_at == called_at {
+        follower.last_sent_at = called_at.minus(min_gap);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One attempt: words filled in, one call to the platform, its answer settled.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +35,15 @@ pub(super) async fn attempt(
 ) -> Done {
     let key = send.key;
     let learned = learn_language(platform.as_ref(), &mut send).await;
-    let (answer, called) = match parcel(&send) {
+    // A panic anywhere here would leave the intent, and the place among the attempts, for ever.
+    let parcel = catch_unwind(AssertUnwindSafe(|| parcel(&send))).unwrap_or_else(|_| {
+        let what = "the template panicked";
+        Err(Answer::without_code(AnswerClass::Unsendable, what))
+    });
+    let (answer, called) = match parcel {
         Ok(parcel) => {
-            let call = AssertUnwindSafe(platform.send(&parcel)).catch_unwind();
-            let answer = call.await.unwrap_or_else(|_| {
+            let call = AssertUnwindSafe(async { platform.send(&parcel).await });
+            let answer = call.catch_unwind().await.unwrap_or_else(|_| {
                 Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
             });
             (answer, true)

@@ -331,6 +331,7 @@ impl<'a> Batch<'a> {
                     enrollment.shift(now);
                 }
                 enrollment.in_flight = true;
+                enrollment.called_at = now;
                 enrollment.attempt = enrollment.attempt.saturating_add(1);
                 person.passages.follower.last_sent_at = now;
                 return Intended::Send(Box::new(Send {

@@ -17,14 +17,14 @@ pub const SENDING: &str = "LEFT JOIN deliveries AS d ON d.shard = 0
     AND d.account_id = e.account_id AND d.due_at = e.wake_at AND d.enrollment_id = e.id
     AND d.state = 1";
 
-/// An enrollment from a row of `COLUMNS` followed by `d.state`.
+/// An enrollment from a row of `COLUMNS` followed by `d.intent_at`.
 pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
     let bad = |what: &str| Error::Row {
         table: "enrollments",
         what: what.to_owned(),
     };
     let enrolled_at = instant(row, 2)?;
-    let sending: Option<i64> = row.try_get_by_index(11)?;
+    let called_at: Option<i64> = row.try_get_by_index(11)?;
     Ok(Enrollment {
         id: EnrollmentId(int(row, 0)?),
         version: VersionId(int(row, 1)?),
@@ -37,7 +37,8 @@ pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
         attempt: small(row, 8, "enrollments")?,
         entry: small(row, 9, "enrollments")?,
         resent: flag(row, 10)?,
-        in_flight: sending.is_some(),
+        in_flight: called_at.is_some(),
+        called_at: Timestamp(called_at.unwrap_or_default()),
     })
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn of(
     followers: &[FollowerId],
 ) -> Result<Vec<Enrollment>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, d.state
+        "SELECT {COLUMNS}, d.intent_at
          FROM json_each(?1) AS j
          CROSS JOIN enrollments AS e ON e.id BETWEEN j.value ->> 0 AND j.value ->> 1
          {SENDING}"

@@ -98,6 +98,7 @@ impl<'a> Changes<'a> {
             Some(before) => {
                 let only_flight = Enrollment {
                     in_flight: before.in_flight,
+                    called_at: before.called_at,
                     ..after.clone()
                 };
                 if *before != only_flight {

@@ -149,7 +149,7 @@ async fn passages(
 ) -> Result<Vec<Enrollment>, Error> {
     let (first, last) = EnrollmentId::range(follower);
     let sql = format!(
-        "SELECT {}, d.state FROM enrollments AS e {} WHERE e.id BETWEEN ?1 AND ?2
+        "SELECT {}, d.intent_at FROM enrollments AS e {} WHERE e.id BETWEEN ?1 AND ?2
          ORDER BY e.id DESC LIMIT ?3",
         enrollments::COLUMNS,
         enrollments::SENDING

@@ -2,7 +2,9 @@
 
 mod api;
 mod console;
+mod engine;
 mod sandbox;
+mod support;
 mod tidy;
 mod wechat_client;
 mod world;
