@@ -1,4 +1,8 @@
 //! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
+mod callbacks;
+mod faults;
+mod follow_story;
+mod pair;
 mod tidy;
 mod wechat_client;

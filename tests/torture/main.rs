@@ -112,7 +112,9 @@ async fn platform(server: SocketAddr, folder: &Path) -> Running {
     let mut settings = SandboxSettings::new(vec![account]);
     settings.record_file = Some(record(folder));
     settings.limits.callback_spacing_ms = 500;
-    let platform = Sandbox::start(settings, Arc::new(SystemClock)).await.unwrap();
+    let platform = Sandbox::start(settings, Arc::new(SystemClock))
+        .await
+        .unwrap();
     let late = Fault {
         times: None,
         probability: Some(0.5),
@@ -193,7 +195,11 @@ async fn a_sigterm_under_load_leaves_no_send_unknown() {
         let ended = scene.server.terminate(TERM_PATIENCE).await;
         let log = scene.server.log_end();
         let code = ended.map(|status| status.code());
-        assert_eq!(code, Some(Some(0)), "{ended:?} within {TERM_PATIENCE:?}\n{log}");
+        assert_eq!(
+            code,
+            Some(Some(0)),
+            "{ended:?} within {TERM_PATIENCE:?}\n{log}"
+        );
     }
     scene.server.start();
     scene.server.ready().await;

@@ -111,7 +111,11 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
             .append(true)
             .open(self.log())
             .unwrap();
-        let child = self.command("serve").stderr(log).stdout(Stdio::null()).spawn();
+        let child = self
+            .command("serve")
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn();
         self.child = Some(child.unwrap());
         self.starts += 1;
     }
@@ -121,7 +125,10 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         for _ in 0..3000 {
             let ended = self.child.as_mut().map(|child| child.try_wait().unwrap());
             if let Some(Some(status)) = ended {
-                panic!("the server ended by itself with {status}\n{}", self.log_end());
+                panic!(
+                    "the server ended by itself with {status}\n{}",
+                    self.log_end()
+                );
             }
             let addr = self.addr;
             let connected = tokio::task::spawn_blocking(move || TcpStream::connect(addr).is_ok());

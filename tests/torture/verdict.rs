@@ -120,7 +120,8 @@ pub async fn compare(people: &[Person], record: &Path, database: &str, bound: u6
 
 /// Every event that was answered `success` has its row, and no event has two.
 fn receipts(verdict: &mut Verdict, person: &Person, rows: &Rows) {
-    let is_of = |deed: &Deed, (kind, text): &(&str, String)| *kind == deed.kind && *text == deed.text;
+    let is_of =
+        |deed: &Deed, (kind, text): &(&str, String)| *kind == deed.kind && *text == deed.text;
     for deed in &person.deeds {
         let found = rows.receipts.iter().filter(|row| is_of(deed, row)).count();
         verdict.acked += usize::from(deed.acked);
@@ -130,7 +131,12 @@ fn receipts(verdict: &mut Verdict, person: &Person, rows: &Rows) {
     }
     let strange = |row: &&(&str, String)| !person.deeds.iter().any(|deed| is_of(deed, row));
     if let Some(row) = rows.receipts.iter().find(strange) {
-        verdict.violated(|| format!("{}: a receipt of what they never did: {row:?}", person.openid));
+        verdict.violated(|| {
+            format!(
+                "{}: a receipt of what they never did: {row:?}",
+                person.openid
+            )
+        });
     }
     if rows.enrollments > 1 {
         verdict.violated(|| format!("{}: {} enrollments", person.openid, rows.enrollments));
@@ -145,11 +151,19 @@ fn steps(verdict: &mut Verdict, person: &Person, rows: &Rows, calls: &[&Call]) {
     let nothing = Story::default();
     for step in 0..STEPS {
         let story = rows.steps.get(&step).unwrap_or(&nothing);
-        let arrived = calls.iter().filter(|call| call.received && call.step == step).count();
+        let arrived = calls
+            .iter()
+            .filter(|call| call.received && call.step == step)
+            .count();
         verdict.received += arrived;
         verdict.unknown += u64::try_from(story.unknown).unwrap();
         verdict.doubles += arrived.saturating_sub(1);
-        let tell = |what: &str| format!("{} step {step}: {what}: arrived {arrived} times, {story:?}", person.openid);
+        let tell = |what: &str| {
+            format!(
+                "{} step {step}: {what}: arrived {arrived} times, {story:?}",
+                person.openid
+            )
+        };
         if arrived == 0 && person.stays() {
             if story.end == Some(Outcome::Unknown) {
                 verdict.lost_as_unknown += 1;
@@ -196,7 +210,10 @@ fn calls(record: &Path) -> Vec<Call> {
     let call = |line: &str| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         let body: serde_json::Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
-        let step = body["text"]["content"].as_str().unwrap().strip_prefix("step-");
+        let step = body["text"]["content"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("step-");
         Call {
             openid: line["openid"].as_str().unwrap().to_owned(),
             step: step.unwrap().parse().unwrap(),
