@@ -97,10 +97,11 @@ impl<'a> Batch<'a> {
                 }
             });
         }
+        // Before the save, which takes back what an event of this commit has disarmed.
+        deliveries::insert(tx, &promoted).await?;
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         deliveries::delete(tx, &batch.void, false).await?;
-        deliveries::insert(tx, &promoted).await?;
         armed.due.extend(promoted);
         Ok((answers, armed, batch.tally))
     }

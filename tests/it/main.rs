@@ -1,6 +1,7 @@
 //! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
 mod callbacks;
+mod commits;
 mod faults;
 mod follow_story;
 mod pair;
