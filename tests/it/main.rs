@@ -1,8 +1,13 @@
 //! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
 mod api;
+mod callbacks;
+mod commits;
 mod console;
 mod engine;
+mod faults;
+mod follow_story;
+mod pair;
 mod sandbox;
 mod support;
 mod tidy;
