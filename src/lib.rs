@@ -3,10 +3,12 @@
 //! The stages are folders, and their alphabetical order is the way of the data; `ARCHITECTURE.md`
 //! walks one follow through them.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod inbound;
 pub mod journey;
 pub mod listener;
@@ -15,4 +17,5 @@ pub mod sandbox;
 pub mod scheduler;
 pub mod sender;
 pub mod store;
+pub mod story;
 pub mod yaml;

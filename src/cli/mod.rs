@@ -4,6 +4,7 @@ mod audit;
 pub mod bench;
 mod check;
 mod demo;
+mod explain;
 mod sandbox;
 mod serve;
 mod telemetry;
@@ -48,8 +49,12 @@ enum Command {
     Config,
     /// The WeChat platform, played on a port of its own for the accounts of a configuration.
     Sandbox(sandbox::SandboxArgs),
+    /// Tells one follower's whole story in words.
+    Explain(explain::ExplainArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
+    /// Prints the OpenAPI document of the API.
+    Openapi,
     /// Measures this machine.
     Bench(bench::BenchArgs),
 }
@@ -84,6 +89,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => explain::run(&args).await,
+        Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),
     };

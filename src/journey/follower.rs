@@ -14,8 +14,11 @@ pub struct Follower {
     pub following: bool,
     /// The platform said that messages are blocked; cleared by the person's next event.
     pub muted: bool,
+    /// When the present stay began; zero while only other events have shown that the person is
+    /// here, since the follow itself comes later or was missed.
     pub followed_at: Timestamp,
-    /// Latest event by the platform's clock, so that an older one that comes late is recognized.
+    /// Latest act of the person by the platform's clock, so that an older one that comes late is
+    /// recognized.
     pub last_event_at: Timestamp,
     /// Latest intent, for `min_gap`; zero for never.
     pub last_sent_at: Timestamp,
@@ -35,7 +38,7 @@ impl Follower {
             openid: arrival.openid.clone(),
             following: false,
             muted: false,
-            followed_at: arrival.created_at,
+            followed_at: Timestamp::default(),
             last_event_at: Timestamp(i64::MIN),
             last_sent_at: Timestamp::default(),
             language: arrival.language.clone(),
@@ -44,33 +47,41 @@ impl Follower {
         }
     }
 
-    /// Takes in what an event says about the person. False when a later event has already been
-    /// seen: then it must change nothing, as an unfollow that was overtaken by a new follow.
-    pub fn observe(&mut self, arrival: &Arrival) -> bool {
-        let overtaken = arrival.created_at < self.last_event_at;
-        // Platforms count seconds. In a tie an unfollow wins: sending to somebody who left is the
-        // worse mistake, and the person's next act corrects it.
-        let lost_tie = arrival.created_at == self.last_event_at && !self.following;
-        if overtaken || lost_tie {
+    /// Takes in what an event of the instant `at` says about the person. False when it must change
+    /// nothing: an unfollow that a later act overtook, or an act that an unfollow overtook.
+    ///
+    /// An act that another act overtook counts: whoever wrote before their follow reached us still
+    /// followed. Platforms count seconds; in a tie an unfollow wins, since sending to somebody who
+    /// left is the worse mistake, and the person's next act corrects it.
+    pub fn observe(&mut self, arrival: &Arrival, at: Timestamp) -> bool {
+        let overtaken = match &arrival.event {
+            Event::Other { .. } => return true,
+            Event::Unfollowed => at < self.last_event_at,
+            _ if !self.following => at <= self.last_event_at,
+            _ => at < self.followed_at,
+        };
+        if overtaken {
             return false;
         }
-        self.last_event_at = arrival.created_at;
-        if arrival.language.is_some() {
+        let newest = at >= self.last_event_at;
+        self.last_event_at = self.last_event_at.max(at);
+        if newest && arrival.language.is_some() {
             self.language.clone_from(&arrival.language);
         }
         match &arrival.event {
+            Event::Unfollowed => self.following = false,
             Event::Followed { scene } => {
-                self.following = true;
-                self.muted = false;
-                self.followed_at = arrival.created_at;
-                if scene.is_some() {
+                self.here();
+                self.followed_at = at;
+                if newest && scene.is_some() {
                     self.scene.clone_from(scene);
                 }
             }
-            Event::Unfollowed => self.following = false,
             Event::Scanned { scene } => {
                 self.here();
-                self.scene = Some(scene.clone());
+                if newest {
+                    self.scene = Some(scene.clone());
+                }
             }
             Event::Clicked { .. } | Event::MessageReceived { .. } => self.here(),
             Event::Other { .. } => {}
@@ -80,7 +91,15 @@ impl Follower {
 
     /// Only a follower can scan, click or write, and only one who does not block us.
     fn here(&mut self) {
+        if !self.following {
+            self.followed_at = Timestamp::default();
+        }
         self.following = true;
         self.muted = false;
+    }
+
+    /// Whether the follow that began the present stay has been told.
+    pub fn is_known_to_follow(&self) -> bool {
+        self.following && self.followed_at != Timestamp::default()
     }
 }

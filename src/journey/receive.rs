@@ -1,6 +1,7 @@
 //! What an event does to a follower's journey: ends passages, releases held steps, enrolls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journey::account::Account;
@@ -21,6 +22,10 @@ pub struct Passages {
     pub enrollments: Vec<Enrollment>,
 }
 
+/// How far a platform's clock may be ahead of ours. An instant beyond it is a mistake, and as the
+/// follower's latest one it would make every later event look overtaken.
+const AHEAD_MAX: Duration = Duration::from_secs(600);
+
 /// What changed besides the passages themselves.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -30,7 +35,7 @@ pub struct Effects {
 }
 
 impl Passages {
-    /// Applies an event. Nothing changes when a later event has already been seen.
+    /// Applies an event. Nothing changes when a later one has made it meaningless.
     pub fn receive(
         &mut self,
         arrival: &Arrival,
@@ -39,8 +44,10 @@ impl Passages {
         now: Timestamp,
     ) -> Effects {
         let mut effects = Effects::default();
-        let followed_before = self.follower.following;
-        if !self.follower.observe(arrival) {
+        let followed_before = self.follower.is_known_to_follow();
+        let far = arrival.created_at > now.plus(AHEAD_MAX);
+        let at = if far { now } else { arrival.created_at };
+        if !self.follower.observe(arrival, at) {
             return effects;
         }
         if arrival.event == Event::Unfollowed {
@@ -84,7 +91,9 @@ impl Passages {
             .map(|one| one.enrolled_at)
             .max();
         let allowed = match (last_at, sequence.reenter) {
-            (None, _) | (Some(_), Reenter::Always) => true,
+            (None, _) => true,
+            // An event that comes late is no new entry.
+            (Some(last_at), Reenter::Always) => last_at <= at,
             (Some(_), Reenter::Never) => false,
             (Some(last_at), Reenter::After(pause)) => last_at.plus(pause) <= at,
         };

@@ -118,9 +118,10 @@ impl Grants {
         }
     }
 
-    /// The platform granted nothing although we thought it would: it is right.
-    pub fn close(&mut self, now: Timestamp) {
-        for grant in &mut self.0 {
+    /// The platform granted nothing to a call of `called_at` although we thought it would: it is
+    /// right. What was opened after the call it has not spoken of.
+    pub fn close(&mut self, called_at: Timestamp, now: Timestamp) {
+        for grant in self.0.iter_mut().filter(|one| one.opens_at <= called_at) {
             grant.closes_at = grant.closes_at.min(now);
         }
     }

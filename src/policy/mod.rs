@@ -72,7 +72,9 @@ pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
         .follower
         .last_sent_at
         .plus(case.version.sequence.min_gap);
-    if case.follower.last_sent_at.0 > 0 && gap_ends_at > now {
+    // A send that seems to lie ahead was made by a clock that has been set back since.
+    let sent_before = case.follower.last_sent_at.0 > 0 && case.follower.last_sent_at <= now;
+    if sent_before && gap_ends_at > now {
         return Verdict::Wait(gap_ends_at, "min_gap");
     }
     if let Some(quiet) = quiet(case, now) {
@@ -141,7 +143,12 @@ pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
         language: follower.language.clone().unwrap_or_default(),
         scene: follower.scene.clone(),
         tags: follower.tags.clone(),
-        followed_at: follower.followed_at,
+        // For somebody whose follow we missed: the act that brought them here.
+        followed_at: if follower.is_known_to_follow() {
+            follower.followed_at
+        } else {
+            case.enrollment.enrolled_at
+        },
         account_key: account.key.clone(),
         account_name: account.name.clone(),
         sequence_name: case.version.sequence.name.clone(),

@@ -64,6 +64,14 @@ pub fn settle(
         step,
         min_gap,
     } = case;
+    // The answer speaks of the moment of the call; what the follower did since is newer.
+    let called_at = passages.follower.last_sent_at;
+    let acted_since = passages.follower.last_event_at > called_at;
+    let taken = matches!(answer.class, AnswerClass::Accepted | AnswerClass::Unknown);
+    if !taken {
+        grants.refund(now);
+        forget_call(passages, index, min_gap);
+    }
     let enrollment = &mut passages.enrollments[index];
     let entry = |outcome| Entry {
         outcome,
@@ -71,10 +79,6 @@ pub fn settle(
         code: answer.code,
         detail: answer.detail.clone(),
     };
-    let taken = matches!(answer.class, AnswerClass::Accepted | AnswerClass::Unknown);
-    if !taken {
-        grants.refund(now);
-    }
     let account_news = match answer.class {
         AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
         AnswerClass::NextDay => AccountNews::DayUsedUp,
@@ -96,18 +100,19 @@ pub fn settle(
         AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
         AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
         AnswerClass::Unsendable => enrollment.end_step(entry(Outcome::Failed), now),
+        AnswerClass::Muted if acted_since => retry(enrollment, entry(Outcome::Retried), now),
         AnswerClass::Muted => {
             passages.follower.muted = true;
             closed(enrollment, step, entry(Outcome::Held), now)
         }
         AnswerClass::GrantClosed => {
-            grants.close(now);
-            closed(enrollment, step, entry(Outcome::Held), now)
+            grants.close(called_at, now);
+            match grants.usable(now) {
+                Some(_) => retry(enrollment, entry(Outcome::Retried), now),
+                None => closed(enrollment, step, entry(Outcome::Held), now),
+            }
         }
-        AnswerClass::Unsubscribed => {
-            passages.follower.following = false;
-            enrollment.end_step(entry(Outcome::Refused), now)
-        }
+        AnswerClass::Unsubscribed => enrollment.end_step(entry(Outcome::Refused), now),
         AnswerClass::RetrySoon
         | AnswerClass::TokenStale
         | AnswerClass::NextMinute
@@ -116,13 +121,27 @@ pub fn settle(
     };
     let mut effects = Effects::default();
     effects.entries.push(written);
-    if answer.class == AnswerClass::Unsubscribed {
+    if answer.class == AnswerClass::Unsubscribed && !acted_since {
+        passages.follower.following = false;
         passages.cancel_all(now, "the platform says: not following", &mut effects);
     }
     Settled {
         entries: effects.entries,
         news: AccountNews::None,
         returned: false,
+    }
+}
+
+/// A message that was definitely not taken leaves no gap behind it. Whatever was sent before it was
+/// sent at least `min_gap` before it.
+fn forget_call(passages: &mut Passages, index: usize, min_gap: Duration) {
+    let others = passages.enrollments.iter().enumerate();
+    let alone = others
+        .filter(|(place, _)| *place != index)
+        .all(|(_, one)| !one.in_flight);
+    if alone {
+        let follower = &mut passages.follower;
+        follower.last_sent_at = follower.last_sent_at.minus(min_gap);
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Scheduler {
     armed_rx: mpsc::Receiver<Armed>,
     due_tx: mpsc::Sender<Vec<DeliveryKey>>,
     wheel: Wheel,
+    /// When the wheel last turned.
+    turned_at: Timestamp,
     scanned_at: Timestamp,
     swept_at: Timestamp,
 }
@@ -73,6 +75,7 @@ impl Scheduler {
             settings,
             armed_rx,
             due_tx,
+            turned_at: now,
             scanned_at: now,
             swept_at: now,
         }
@@ -104,11 +107,21 @@ impl Scheduler {
             self.take_in(armed);
         }
         let now = self.clock.now();
-        self.load(now).await?;
+        self.turned_at = now;
         let until = now.plus(self.settings.lead);
-        let due = self.wheel.take_due(until.0, self.settings.promote_max);
-        let keys: Vec<_> = due.iter().map(key_of).collect();
-        let mut promoted = self.promote(keys).await?;
+        let (mut promoted, mut taken) = (0, 0);
+        while taken < self.settings.promote_max {
+            let seen_until = self.wheel.span_ends_ms();
+            self.load(now).await?;
+            let limit = self.settings.promote_max - taken;
+            let due = self.wheel.take_due(until.0, limit);
+            // After a jump of the clock the ring stands where nothing has been loaded yet.
+            if due.is_empty() && self.wheel.span_ends_ms() == seen_until {
+                break;
+            }
+            taken += due.len();
+            promoted += self.promote(due.iter().map(key_of).collect()).await?;
+        }
         if now.since(self.scanned_at) >= Duration::from_secs(1) || now < self.scanned_at {
             promoted += self.scan(now).await?;
         }
@@ -189,7 +202,8 @@ impl Scheduler {
     }
 
     fn wake_at(&self) -> Timestamp {
-        let now = self.clock.now();
+        // As the turn saw it: what came near while it lasted is due for the next one.
+        let now = self.turned_at;
         let idle = now.plus(Duration::from_secs(1));
         match self.wheel.next_due_ms() {
             None => idle,

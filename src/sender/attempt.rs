@@ -10,7 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::journey::template;
 use crate::policy::settle::AccountNews;
 use crate::sender::platform::{Answer, AnswerClass, Parcel, Platform};
-use crate::store::work::{DeliveryKey, Send, Settled};
+use crate::store::work::{DeliveryKey, Ended, Send, Settled};
 use crate::store::{Error, Store};
 
 /// How an attempt ended, for the loop that handed it out.
@@ -19,6 +19,8 @@ pub(super) struct Done {
     pub(super) key: DeliveryKey,
     /// Whether a call was made.
     pub(super) called: bool,
+    /// When the answer came: an account's rest begins there.
+    pub(super) answered_at: Timestamp,
     /// What the platform said; `None` when nothing was asked.
     pub(super) answer: Option<Answer>,
     pub(super) news: AccountNews,
@@ -29,9 +31,10 @@ pub(super) async fn attempt(
     store: Arc<Store>,
     platform: Arc<dyn Platform>,
     clock: Arc<dyn Clock>,
-    send: Send,
+    mut send: Send,
 ) -> Done {
     let key = send.key;
+    let learned = learn_language(platform.as_ref(), &mut send).await;
     let (answer, called) = match parcel(&send) {
         Ok(parcel) => {
             let call = AssertUnwindSafe(platform.send(&parcel)).catch_unwind();
@@ -42,15 +45,33 @@ pub(super) async fn attempt(
         }
         Err(answer) => (answer, false),
     };
+    let answered_at = clock.now();
     metrics::counter!("dripwheel_answers_total", "class" => format!("{:?}", answer.class))
         .increment(1);
-    let settled = settle(&store, clock.as_ref(), key, &answer).await;
+    let ended = Ended {
+        answer: answer.clone(),
+        language: learned,
+    };
+    let settled = settle(&store, clock.as_ref(), key, &ended).await;
     Done {
         key,
         called,
+        answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
         answer: Some(answer),
     }
+}
+
+/// Asks which of a step's languages the follower reads, if that matters and is not known yet.
+async fn learn_language(platform: &dyn Platform, send: &mut Send) -> Option<String> {
+    let step = send.version.sequence.steps.get(usize::from(send.step))?;
+    if !send.facts.language.is_empty() || step.say.by_language.is_empty() {
+        return None;
+    }
+    let language = AssertUnwindSafe(platform.language(&send.openid)).catch_unwind();
+    let language = language.await.ok()??;
+    send.facts.language.clone_from(&language);
+    Some(language)
 }
 
 fn parcel(send: &Send) -> Result<Parcel, Answer> {
@@ -74,10 +95,10 @@ async fn settle(
     store: &Store,
     clock: &dyn Clock,
     key: DeliveryKey,
-    answer: &Answer,
+    ended: &Ended,
 ) -> Option<Settled> {
     loop {
-        match store.writer().settle(key, answer.clone()).await {
+        match store.writer().settle(key, ended.clone()).await {
             Ok(settled) => return Some(settled),
             Err(Error::Stopped) => return None,
             Err(error) => {

@@ -63,8 +63,12 @@ pub struct Sender {
     done_rx: mpsc::Receiver<Done>,
     turns: Turns,
     breakers: HashMap<AccountId, Breaker>,
+    /// Accounts of which the rows say that they rest, and until when.
+    resting: HashMap<AccountId, Timestamp>,
     free: usize,
     looked_at: Timestamp,
+    /// Latest instant seen, to notice a clock that is set back.
+    seen_at: Timestamp,
     attempts: TaskTracker,
 }
 
@@ -78,8 +82,17 @@ impl Sender {
         due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
     ) -> Self {
         let now = clock.now();
+        let platforms: HashMap<_, _> = platforms
+            .into_iter()
+            .map(|platform| (platform.account(), platform))
+            .collect();
         let mut turns = Turns::new(settings.queue_max);
-        for account in store.knowledge().accounts().values() {
+        let accounts = store.knowledge().accounts();
+        // Without a way to its platform an account's deliveries stay due: an intent could not end.
+        for account in accounts
+            .values()
+            .filter(|one| platforms.contains_key(&one.journey.id))
+        {
             let Account {
                 rate,
                 in_flight_max,
@@ -87,12 +100,9 @@ impl Sender {
             } = **account;
             turns.add_account(account.journey.id, rate, in_flight_max, now);
         }
-        let platforms = platforms
-            .into_iter()
-            .map(|platform| (platform.account(), platform));
         let (done_tx, done_rx) = mpsc::channel(settings.in_flight_max.max(1) * 2);
         Self {
-            platforms: platforms.collect(),
+            platforms,
             store,
             clock,
             due_rx,
@@ -100,8 +110,10 @@ impl Sender {
             done_rx,
             turns,
             breakers: HashMap::new(),
+            resting: HashMap::new(),
             free: settings.in_flight_max.max(1),
             looked_at: now,
+            seen_at: now,
             attempts: TaskTracker::new(),
         }
     }
@@ -109,22 +121,31 @@ impl Sender {
     /// Settles the sends of earlier starts whose answer nobody read. They are unknown: whether each
     /// is sent again is its sequence's decision. Returns how many there were.
     pub async fn recover(&self) -> Result<usize, Error> {
-        let mut recovered = 0;
+        let (mut recovered, mut before) = (0, Vec::new());
         loop {
             let epoch = self.store.epoch();
             let left = deliveries::left_behind(self.store.read(), epoch, 500).await?;
-            if left.is_empty() {
+            if left == before {
+                // Nothing, or only rows that cannot be settled: they must not keep us from starting.
                 return Ok(recovered);
             }
-            recovered += left.len();
-            let settled = left.into_iter().map(|key| {
+            let settled = left.iter().map(|key| {
                 let what = "dripwheel stopped between the intent and the answer";
                 let answer = Answer::without_code(AnswerClass::Unknown, what);
-                self.store.writer().settle(key, answer)
+                self.store.writer().settle(*key, answer)
             });
-            for settled in futures_util::future::join_all(settled).await {
-                settled?;
+            let settled = futures_util::future::join_all(settled).await;
+            for (key, settled) in left.iter().zip(settled) {
+                match settled {
+                    Ok(_) => recovered += 1,
+                    Err(Error::Stopped) => return Err(Error::Stopped),
+                    Err(error) => {
+                        tracing::error!(%error, enrollment.id = key.enrollment.0,
+                            "an unknown send could not be settled");
+                    }
+                }
             }
+            before = left;
         }
     }
 
@@ -132,11 +153,12 @@ impl Sender {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             self.take_in();
-            if let Err(error) = self.feed().await {
+            // One instant for the whole round, so that what comes due meanwhile ends the sleep.
+            let now = self.clock.now();
+            if let Err(error) = self.feed(now).await {
                 tracing::error!(%error, "due deliveries could not be read");
             }
-            self.hand_out();
-            let now = self.clock.now();
+            self.hand_out(now);
             let idle = now.plus(Duration::from_secs(1));
             let wake_at = match self.turns.next_at(now) {
                 // Every place is taken: the next one that ends wakes us.
@@ -179,8 +201,15 @@ impl Sender {
     }
 
     /// Reads on for accounts whose queue runs low while rows are left on disk.
-    async fn feed(&mut self) -> Result<(), Error> {
-        let now = self.clock.now();
+    async fn feed(&mut self, now: Timestamp) -> Result<(), Error> {
+        if now < self.seen_at {
+            let by = self.seen_at.since(now);
+            self.turns.set_back(by);
+            for until in self.resting.values_mut() {
+                *until = until.minus(by);
+            }
+        }
+        self.seen_at = now;
         if now.since(self.looked_at) >= LOOK_EVERY || now < self.looked_at {
             self.looked_at = now;
             self.turns.look_again();
@@ -198,8 +227,7 @@ impl Sender {
     }
 
     /// Hands out turns for the free places; the intents of each hand are one commit.
-    fn hand_out(&mut self) {
-        let now = self.clock.now();
+    fn hand_out(&mut self, now: Timestamp) {
         while self.free > 0 {
             let keys = self.turns.next(now, self.free.min(INTENTS_MAX));
             if keys.is_empty() {
@@ -226,8 +254,9 @@ impl Sender {
     fn finish(&mut self, done: Done) {
         self.free += 1;
         self.turns.done(done.key, done.called);
-        let (account, now) = (done.key.account, self.clock.now());
-        if let Some(answer) = &done.answer {
+        let (account, now) = (done.key.account, done.answered_at);
+        if let (true, Some(answer)) = (done.called, &done.answer) {
+            self.note_success(account, answer.class, now);
             let breaker = self.breakers.entry(account).or_default();
             if let Some(until) = breaker.note(answer.class, now) {
                 tracing::warn!(account.id = account.0, %until, detail = %answer.detail,
@@ -246,12 +275,24 @@ impl Sender {
         self.note_pause(account, until, done.news, detail);
     }
 
-    /// Writes the pause where people look for it.
-    fn note_pause(&self, id: AccountId, until: Timestamp, news: AccountNews, reason: String) {
-        if news == AccountNews::MinuteUsedUp {
-            return;
+    /// An account that rested and works again needs nobody any more.
+    fn note_success(&mut self, id: AccountId, class: AnswerClass, now: Timestamp) {
+        let over = self.resting.get(&id).is_some_and(|until| *until <= now);
+        if over && class == AnswerClass::Accepted {
+            self.resting.remove(&id);
+            self.write_pause(id, Timestamp(0), String::new(), false);
         }
-        let attention = news == AccountNews::NeedsAttention;
+    }
+
+    /// Writes the pause where people look for it.
+    fn note_pause(&mut self, id: AccountId, until: Timestamp, news: AccountNews, reason: String) {
+        if news != AccountNews::MinuteUsedUp {
+            self.resting.insert(id, until);
+            self.write_pause(id, until, reason, news == AccountNews::NeedsAttention);
+        }
+    }
+
+    fn write_pause(&self, id: AccountId, until: Timestamp, reason: String, attention: bool) {
         let store = Arc::clone(&self.store);
         self.attempts.spawn(async move {
             let noted = accounts::pause(&store, id, until, reason, attention).await;
@@ -286,17 +327,31 @@ struct Hand {
 }
 
 impl Hand {
-    async fn send(self, keys: Vec<DeliveryKey>) {
-        let intended = match self.store.writer().intend(keys.clone()).await {
-            Ok(intended) => intended,
+    /// Has the intents committed, together or, when that fails, each on its own: one row that
+    /// cannot be read must not keep the others of its hand from being sent, again and again.
+    async fn intend(&self, keys: &[DeliveryKey]) -> Vec<Intended> {
+        match self.store.writer().intend(keys.to_vec()).await {
+            Ok(intended) => return intended,
+            Err(Error::Stopped) => return Vec::new(),
             Err(error) => {
-                if !matches!(error, Error::Stopped) {
-                    tracing::error!(%error, "intents not written: their deliveries stay due");
-                }
-                Vec::new()
+                tracing::warn!(%error, deliveries = keys.len(), "intents not written: one by one");
             }
-        };
-        let mut intended = intended.into_iter();
+        }
+        let mut intended = Vec::with_capacity(keys.len());
+        for key in keys {
+            let alone = self.store.writer().intend(vec![*key]).await;
+            if let Err(error) = &alone {
+                tracing::error!(%error, enrollment.id = key.enrollment.0,
+                    "intent not written: the delivery stays due");
+            }
+            let one = alone.ok().and_then(|mut one| one.pop());
+            intended.push(one.unwrap_or(Intended::NotSent));
+        }
+        intended
+    }
+
+    async fn send(self, keys: Vec<DeliveryKey>) {
+        let mut intended = self.intend(&keys).await.into_iter();
         for key in keys {
             let platform = self.platforms.get(&key.account);
             match (intended.next(), platform) {
@@ -312,6 +367,7 @@ impl Hand {
                     let done = Done {
                         key,
                         called: false,
+                        answered_at: self.clock.now(),
                         answer: None,
                         news: AccountNews::None,
                     };

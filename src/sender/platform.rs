@@ -29,6 +29,14 @@ pub trait Platform: Send + Sync + fmt::Debug {
     /// Brings one message to one follower by a customer message. Ends within the adapter's own
     /// deadline (8 s by default) whatever the network does, and never panics.
     fn send<'a>(&'a self, parcel: &'a Parcel) -> Call<'a, Answer>;
+
+    /// The language a follower reads, where the platform tells it only when asked. Asked once per
+    /// follower, and only for steps that are written in several languages. `None` when it is not
+    /// known; ends as `send` does.
+    fn language<'a>(&'a self, openid: &'a str) -> Call<'a, Option<String>> {
+        let _ = openid;
+        Box::pin(async { None })
+    }
 }
 
 /// How long one attempt may take, from the first byte to the answer, in real time.

@@ -30,6 +30,10 @@ pub type Place = (Timestamp, EnrollmentId);
 /// Before every row.
 const START: Place = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
 
+/// Room that an account has even when the memory is full of others' deliveries, which may be
+/// resting for a long time.
+const ROOM_MIN: usize = 16;
+
 /// One account's due deliveries and limits.
 #[derive(Debug)]
 struct Queue {
@@ -93,7 +97,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Empty queues that hold at most `cap` deliveries in all.
+    /// Empty queues that hold at most `cap` deliveries in all, beside a few of each account.
     pub fn new(cap: usize) -> Self {
         Self {
             cap: cap.max(1),
@@ -133,15 +137,13 @@ impl Turns {
         let Some(queue) = self.queues.get_mut(&key.account) else {
             return;
         };
-        if self.len >= self.cap || queue.due.len() >= 2 * QUEUE_MAX {
-            queue.more_on_disk = true;
+        let place = (key.due_at, key.enrollment);
+        let full = self.len >= self.cap && queue.due.len() >= ROOM_MIN;
+        if full || queue.due.len() >= 2 * QUEUE_MAX {
+            queue.leave_on_disk(place);
             return;
         }
-        if queue
-            .due
-            .insert((key.due_at, key.enrollment), key)
-            .is_none()
-        {
+        if queue.due.insert(place, key).is_none() {
             self.len += 1;
         }
         if self.in_round.insert(key.account) {
@@ -212,9 +214,16 @@ impl Turns {
         }
     }
 
+    /// The clock was set back: rests last as long as they would have.
+    pub fn set_back(&mut self, by: Duration) {
+        for queue in self.queues.values_mut() {
+            queue.not_before = queue.not_before.minus(by);
+        }
+    }
+
     /// Supposes that every account has rows on disk that are not in memory.
     pub fn look_again(&mut self) {
-        for queue in self.queues.values_mut().filter(|queue| !queue.more_on_disk) {
+        for queue in self.queues.values_mut() {
             queue.more_on_disk = true;
             queue.read_until = START;
         }
@@ -222,13 +231,15 @@ impl Turns {
 
     /// Accounts whose rows should be read, each with the place to read on from.
     pub fn hungry(&self, now: Timestamp) -> Vec<(AccountId, Place)> {
-        if self.len >= self.cap {
-            return Vec::new();
-        }
+        let low = if self.len < self.cap {
+            QUEUE_MAX / 2
+        } else {
+            1
+        };
         self.queues
             .iter()
             .filter(|(_, queue)| {
-                queue.more_on_disk && queue.not_before <= now && queue.due.len() < QUEUE_MAX / 2
+                queue.more_on_disk && queue.not_before <= now && queue.due.len() < low
             })
             .map(|(id, queue)| (*id, queue.read_until))
             .collect()
@@ -247,14 +258,16 @@ impl Turns {
         }
     }
 
-    /// The next instant at which something may be handed out; `None` when nothing is queued.
+    /// The next instant at which something may be handed out or should be read; `None` when there
+    /// is nothing to wait for.
     pub fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.queues
             .values()
             .filter(|queue| queue.in_flight < queue.in_flight_max)
-            .filter_map(|queue| {
-                let (due_at, _) = queue.due.keys().next()?;
-                Some((*due_at).max(queue.not_before).max(now))
+            .filter_map(|queue| match queue.due.keys().next() {
+                Some((due_at, _)) => Some((*due_at).max(queue.not_before).max(now)),
+                // A rest ends: then its rows are read.
+                None => (queue.more_on_disk && queue.not_before > now).then_some(queue.not_before),
             })
             .min()
     }

@@ -139,10 +139,16 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             format!(
                 "SELECT e.id FROM receipts AS u
                  JOIN enrollments AS e ON e.id BETWEEN u.follower_id << 16
-                     AND (u.follower_id << 16) + 65535 AND e.enrolled_at < u.created_at
+                     AND (u.follower_id << 16) + 65535
+                     AND e.enrolled_at < min(u.created_at, u.taken_at)
                  JOIN outcomes AS o ON o.enrollment_id = e.id AND o.result = 1
                      AND o.at > u.taken_at + {UNDER_WAY_MS}
-                 WHERE u.kind = 2 AND u.follower_id > 0"
+                 WHERE u.kind = 2 AND u.follower_id > 0
+                     AND NOT EXISTS (SELECT 1 FROM receipts AS later
+                         WHERE later.account_id = u.account_id
+                             AND later.follower_id = u.follower_id
+                             AND later.created_at > u.created_at
+                             AND later.taken_at <= u.taken_at AND later.kind IN (1, 3, 4, 5))"
             ),
         ),
         (

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
-use crate::journey::answer::Answer;
 use crate::journey::enrollment::Entry;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
@@ -16,7 +15,9 @@ use crate::policy::{self, Case, Verdict};
 use crate::store::load::People;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::{self, Moment};
-use crate::store::work::{Act, Acted, Armed, DeliveryKey, Intended, Send, Settled, Taken, Work};
+use crate::store::work::{
+    Act, Acted, Armed, DeliveryKey, Ended, Intended, Send, Settled, Taken, Work,
+};
 use crate::store::{Error, Knowledge, deliveries, outcomes, timers};
 
 /// A commit under way.
@@ -28,8 +29,9 @@ pub(super) struct Batch<'a> {
     pub(super) next_follower: &'a mut i64,
     people: People,
     entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
-    /// Deliveries whose enrollment knows nothing of them.
+    /// Deliveries whose enrollment knows nothing of them: merely due ones, and intents.
     void: Vec<DeliveryKey>,
+    void_intents: Vec<DeliveryKey>,
     tally: Tally,
 }
 
@@ -69,11 +71,11 @@ impl<'a> Batch<'a> {
             people,
             entries: Vec::new(),
             void: Vec::new(),
+            void_intents: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
         let mut answers = Vec::with_capacity(works.len());
-        let mut promoted = Vec::new();
         for (index, work) in works.iter().enumerate() {
             answers.push(match work {
                 Work::Receive {
@@ -85,23 +87,27 @@ impl<'a> Batch<'a> {
                     act,
                     ..
                 } => Answered::Acted(batch.act(*account, openid, act)),
-                Work::Settle { key, answer, .. } => Answered::Settled(batch.settle(*key, answer)),
+                Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Intend { keys, .. } => {
                     Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
                 }
-                Work::Promote { keys, .. } => {
-                    let taken = timers::take(tx, keys).await?;
-                    let count = taken.len();
-                    promoted.extend(taken);
-                    Answered::Promoted(count)
-                }
+                Work::Promote { .. } => continue,
             });
         }
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         deliveries::delete(tx, &batch.void, false).await?;
-        deliveries::insert(tx, &promoted).await?;
-        armed.due.extend(promoted);
+        deliveries::delete(tx, &batch.void_intents, true).await?;
+        // Only now, and last in the order of ranks: a timer that an event of this very commit took
+        // off the wheel must not become a delivery.
+        for work in works {
+            if let Work::Promote { keys, .. } = work {
+                let promoted = timers::take(tx, keys).await?;
+                deliveries::insert(tx, &promoted).await?;
+                answers.push(Answered::Promoted(promoted.len()));
+                armed.due.extend(promoted);
+            }
+        }
         Ok((answers, armed, batch.tally))
     }
 
@@ -157,9 +163,11 @@ impl<'a> Batch<'a> {
         else {
             return taken;
         };
+        // A platform's clock may be a little ahead of ours; what it grants holds at once.
+        let opens_at = arrival.created_at.min(self.moment.now);
         person
             .grants
-            .open(&account.profile, &arrival.event, arrival.created_at);
+            .open(&account.profile, &arrival.event, opens_at);
         let catalog = self.knowledge.catalog();
         let effects = person
             .passages
@@ -215,20 +223,29 @@ impl<'a> Batch<'a> {
         acted
     }
 
-    fn settle(&mut self, key: DeliveryKey, answer: &Answer) -> Settled {
+    fn settle(&mut self, key: DeliveryKey, ended: &Ended) -> Settled {
         let nothing = Settled {
             news: AccountNews::None,
             returned: false,
         };
         let id = key.enrollment.follower();
         let Some(person) = self.people.by_id.get_mut(&id) else {
+            self.void_intents.push(key);
             return nothing;
         };
+        if ended.language.is_some() {
+            person
+                .passages
+                .follower
+                .language
+                .clone_from(&ended.language);
+        }
         let index = person.passages.enrollments.iter().position(|one| {
             // A cancelled enrollment has moved to another generation; its last send has not.
             one.id == key.enrollment && one.in_flight && one.wake_at == key.due_at
         });
         let Some(index) = index else {
+            self.void_intents.push(key);
             return nothing;
         };
         let enrollment = &person.passages.enrollments[index];
@@ -243,7 +260,7 @@ impl<'a> Batch<'a> {
         let (Some(version), Some(step)) = (&version, step) else {
             return nothing;
         };
-        let late_ms = self.moment.now.0 - key.due_at.0;
+        let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
@@ -252,7 +269,7 @@ impl<'a> Batch<'a> {
                 step,
                 min_gap: version.sequence.min_gap,
             },
-            answer,
+            &ended.answer,
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);

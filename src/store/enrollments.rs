@@ -45,7 +45,7 @@ pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
 fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
     let offsets: Vec<_> = plan
         .iter()
-        .map(|due_at| (due_at.0 - enrolled_at.0).to_string())
+        .map(|due_at| due_at.0.saturating_sub(enrolled_at.0).to_string())
         .collect();
     offsets.join(",")
 }

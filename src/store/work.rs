@@ -54,6 +54,23 @@ pub struct Send {
     pub facts: Facts,
 }
 
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub answer: Answer,
+    /// The follower's language, where the attempt learned it.
+    pub language: Option<String>,
+}
+
+impl From<Answer> for Ended {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            language: None,
+        }
+    }
+}
+
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -116,7 +133,7 @@ pub(super) enum Work {
     },
     Settle {
         key: DeliveryKey,
-        answer: Box<Answer>,
+        ended: Box<Ended>,
         reply: Reply<Settled>,
     },
     Intend {

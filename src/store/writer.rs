@@ -16,13 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::journey::answer::Answer;
 use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
-use crate::store::work::{Act, Acted, Armed, DeliveryKey, Intended, Settled, Taken, Work};
+use crate::store::work::{Act, Acted, Armed, DeliveryKey, Ended, Intended, Settled, Taken, Work};
 use crate::store::{Error, Knowledge, followers};
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
@@ -80,9 +79,13 @@ impl Writer {
     }
 
     /// Ends an attempt: outcome, and the next step armed.
-    pub async fn settle(&self, key: DeliveryKey, answer: Answer) -> Result<Settled, Error> {
-        let answer = Box::new(answer);
-        self.ask(|reply| Work::Settle { key, answer, reply }).await
+    pub async fn settle(
+        &self,
+        key: DeliveryKey,
+        ended: impl Into<Ended>,
+    ) -> Result<Settled, Error> {
+        let ended = Box::new(ended.into());
+        self.ask(|reply| Work::Settle { key, ended, reply }).await
     }
 
     /// Makes deliveries of timers; says how many were still there.

@@ -43,6 +43,9 @@ const SEND: &str = "/cgi-bin/message/custom/send";
 const USER_INFO: &str = "/cgi-bin/user/info";
 const SENDING: &str = "custom/send";
 
+/// Longest language tag that is believed.
+const LANGUAGE_BYTES_MAX: usize = 16;
+
 /// What the client needs to know of one account.
 #[derive(Clone, Debug)]
 pub struct WechatSettings {
@@ -101,6 +104,16 @@ impl WechatClient {
     }
 
     async fn subscribed_by(&self, openid: &str, deadline: Instant) -> Option<bool> {
+        let info = self.user_info(openid, deadline).await?;
+        match info.get("subscribe").and_then(Value::as_i64) {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            Some(_) | None => None,
+        }
+    }
+
+    /// What the platform says of a follower; `None` when it does not answer.
+    async fn user_info(&self, openid: &str, deadline: Instant) -> Option<Value> {
         let token = timeout_at(deadline, self.tokens.current()).await.ok()?;
         let mut token = token.ok()?;
         let mut renewed = false;
@@ -114,11 +127,7 @@ impl WechatClient {
                 token = another.ok()?.ok()?;
                 continue;
             }
-            return match reply.fields.get("subscribe").and_then(Value::as_i64) {
-                Some(0) => Some(false),
-                Some(1) => Some(true),
-                Some(_) | None => None,
-            };
+            return Some(reply.fields);
         }
     }
 
@@ -202,5 +211,15 @@ impl Platform for WechatClient {
 
     fn send<'a>(&'a self, parcel: &'a Parcel) -> Call<'a, Answer> {
         Box::pin(async move { self.attempt(parcel).await.unwrap_or_else(|answer| answer) })
+    }
+
+    fn language<'a>(&'a self, openid: &'a str) -> Call<'a, Option<String>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.attempt_timeout;
+            let info = self.user_info(openid, deadline).await?;
+            let language = info.get("language").and_then(Value::as_str)?;
+            let usable = !language.is_empty() && language.len() <= LANGUAGE_BYTES_MAX;
+            usable.then(|| language.to_owned())
+        })
     }
 }

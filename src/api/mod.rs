@@ -1,0 +1,108 @@
+//! The API: `/api/v1`, its description and its page, and what operators' tools ask for.
+//!
+//! Every error is a `problem`; every list is cut into pages; a body is read up to a limit. The
+//! description is generated from the code (`spec`), and a test holds the committed file to it.
+
+mod accounts;
+mod body;
+mod cursor;
+mod docs;
+mod followers;
+mod headers;
+mod idempotency;
+pub mod keys;
+pub mod ops;
+mod problem;
+mod views;
+
+use std::sync::Arc;
+
+use poem::middleware::CatchPanic;
+use poem::{Endpoint, EndpointExt};
+use poem_openapi::{OpenApiService, Tags};
+
+use crate::clock::Clock;
+use crate::store::Store;
+
+pub use docs::docs;
+pub use headers::SecurityHeaders;
+
+use accounts::AccountsApi;
+use body::BodyLimit;
+use followers::FollowersApi;
+use idempotency::Replays;
+use keys::Keyring;
+use problem::Problems;
+
+/// Largest body of a request.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Items of one page.
+const PAGE_MAX: u32 = 200;
+
+/// Items of a page when the caller names no limit.
+const PAGE_DEFAULT: u32 = 50;
+
+/// What the API works with.
+#[derive(Debug)]
+pub struct ApiState {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    keys: Arc<Keyring>,
+    replays: Replays,
+}
+
+impl ApiState {
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, keys: Arc<Keyring>) -> Self {
+        Self {
+            store,
+            clock,
+            keys,
+            replays: Replays::default(),
+        }
+    }
+}
+
+/// Groups of operations on the API's page.
+#[derive(Tags)]
+enum Group {
+    /// Accounts and what became of their sends.
+    Accounts,
+    /// Sequences and their versions.
+    Sequences,
+    /// Followers, their story and their passages.
+    Followers,
+}
+
+type Service = OpenApiService<(AccountsApi, FollowersApi), ()>;
+
+fn service() -> Service {
+    OpenApiService::new(
+        (AccountsApi, FollowersApi),
+        "dripwheel",
+        env!("CARGO_PKG_VERSION"),
+    )
+    .summary("Follow-sequence messaging: a follow becomes a conversation")
+    .description(
+        "Lists come in pages: pass `next` of one page as `cursor` of the following one. A page \
+         may hold fewer items than its limit, even none, while `next` is there. Instants are RFC \
+         3339 in UTC. Errors are `application/problem+json`.",
+    )
+    .server("/api/v1")
+}
+
+/// The API, to be mounted at `/api/v1`.
+pub fn routes(state: Arc<ApiState>) -> impl Endpoint<Output = poem::Response> + 'static {
+    service()
+        .data(state)
+        .with(BodyLimit(BODY_MAX))
+        .with(CatchPanic::new())
+        .with(Problems)
+}
+
+/// The description of the API: OpenAPI as JSON, the same for the same code.
+pub fn spec() -> String {
+    let mut spec = service().spec();
+    spec.push('\n');
+    spec
+}

@@ -1,0 +1,102 @@
+//! What operators' tools ask for: `/healthz`, `/readyz` and `/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use moka::future::Cache;
+use poem::http::StatusCode;
+use poem::{Response, Route, endpoint, get};
+
+use crate::store::{Store, overview};
+
+/// A writer that does not answer for so long is not ready.
+const WRITER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// One look at the writer serves everybody who asks within this time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the tools are told from.
+#[derive(Debug)]
+pub struct OpsState {
+    store: Arc<Store>,
+    metrics: PrometheusHandle,
+    /// What is wrong with accounts as configured; then the server is not ready.
+    problems: Vec<String>,
+    looks: Cache<(), bool>,
+}
+
+impl OpsState {
+    pub fn new(store: Arc<Store>, metrics: PrometheusHandle, problems: Vec<String>) -> Self {
+        Self {
+            store,
+            metrics,
+            problems,
+            looks: Cache::builder().time_to_live(LOOK_EVERY).build(),
+        }
+    }
+
+    /// Whether the writer answers: an empty transaction stands behind what it has to do.
+    async fn writer_answers(&self) -> bool {
+        let look = self.store.writer().cold(|_| Box::pin(async { Ok(()) }));
+        let look = async {
+            matches!(
+                tokio::time::timeout(WRITER_ANSWERS_WITHIN, look).await,
+                Ok(Ok(()))
+            )
+        };
+        self.looks.get_with((), look).await
+    }
+
+    async fn ready(&self) -> Response {
+        let writer = self.writer_answers().await;
+        let ready = writer && self.problems.is_empty();
+        let body = serde_json::json!({
+            "ready": ready,
+            "writer": if writer { "answers" } else { "does not answer" },
+            "problems": self.problems,
+        });
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        Response::builder()
+            .status(status)
+            .content_type("application/json")
+            .body(body.to_string())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges take floats")]
+    async fn metrics(&self) -> Response {
+        metrics::gauge!("dripwheel_disk_bytes").set(self.store.disk_bytes() as f64);
+        for account in self.store.knowledge().accounts().values() {
+            // A scrape that cannot read still tells what is counted in memory.
+            if let Ok(due) = overview::due(self.store.read(), account.journey.id).await {
+                let key = account.journey.key.clone();
+                metrics::gauge!("dripwheel_due_deliveries", "account" => key).set(f64::from(due.n));
+            }
+        }
+        Response::builder()
+            .content_type("text/plain; version=0.0.4; charset=utf-8")
+            .body(self.metrics.render())
+    }
+}
+
+/// Adds the three paths to the server's.
+pub fn mount(route: Route, state: Arc<OpsState>) -> Route {
+    let (ready, measured) = (Arc::clone(&state), state);
+    let alive = endpoint::make_sync(|_| "ok\n");
+    let ready = endpoint::make(move |_| {
+        let state = Arc::clone(&ready);
+        async move { state.ready().await }
+    });
+    let measured = endpoint::make(move |_| {
+        let state = Arc::clone(&measured);
+        async move { state.metrics().await }
+    });
+    route
+        .at("/healthz", get(alive))
+        .at("/readyz", get(ready))
+        .at("/metrics", get(measured))
+}

@@ -1,0 +1,176 @@
+//! The program as a value: every part built once and joined. `App::start` is what the commands run
+//! and what tests start.
+
+mod parts;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::server::Doorway;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::listener::Listener;
+use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::{Sender, SenderSettings};
+use crate::store::{self, Store, StoreSettings, accounts, versions};
+use crate::yaml::{Problem, render_all};
+
+/// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
+const DUE_QUEUE_MAX: usize = 1024;
+
+/// A running dripwheel.
+#[derive(Debug)]
+pub struct App {
+    addr: SocketAddr,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    sequences: PathBuf,
+    /// Stops taking callbacks and handing out work.
+    stop: CancellationToken,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl App {
+    /// Builds and starts every part. `metrics` is what `/metrics` shows; `None` when nothing is
+    /// counted, as in tests.
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting, in words that say what to change.
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Self, StartError> {
+        let loaded = parts::load_sequences(&config.sequences.dir)?;
+        let settings = StoreSettings {
+            url: config.database.url.clone(),
+            lead: config.wheel.lead,
+        };
+        let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
+        let known = config
+            .accounts
+            .iter()
+            .map(|one| parts::account(one, config));
+        accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
+        versions::publish(&store, loaded, clock.now()).await?;
+        let doors = Arc::new(parts::doors(config, &store, &clock)?);
+        let platforms = parts::platforms(config, &store, &clock)?;
+
+        let stop = CancellationToken::new();
+        let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);
+        let scheduler = Scheduler::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            SchedulerSettings {
+                ring_entries: config.wheel.ring_entries,
+                lead: config.wheel.lead,
+                sweep_every: config.wheel.sweep_every,
+                promote_max: config.wheel.promote_max,
+            },
+            armed_rx,
+            due_tx,
+        );
+        let sender = Sender::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            SenderSettings {
+                in_flight_max: config.sender.in_flight,
+                queue_max: config.wheel.ring_entries,
+            },
+            platforms,
+            due_rx,
+        );
+        let unknown = sender.recover().await?;
+        if unknown > 0 {
+            tracing::warn!(sends = unknown, "the last run left sends without an answer");
+        }
+        let listener = Listener::bind(config.server.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                addr: config.server.listen,
+                source,
+            })?;
+        let addr = listener.addr().unwrap_or(config.server.listen);
+        let doorway = Doorway {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            doors,
+            metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
+            stop: stop.clone(),
+        };
+        let routes = server::routes(config, &doorway);
+        let serve = server::serve(listener, doorway, routes, server::tls(config));
+        let tasks = vec![
+            ("server", tokio::spawn(serve)),
+            ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
+            ("sender", tokio::spawn(sender.run(stop.clone()))),
+        ];
+        tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
+        Ok(Self {
+            addr,
+            store,
+            clock,
+            sequences: config.sequences.dir.clone(),
+            stop,
+            tasks,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Publishes the sequences directory as it is now. Followers inside stay on their versions.
+    ///
+    /// # Errors
+    /// When a file has a problem: then nothing changes.
+    pub async fn reload(&self) -> Result<(), StartError> {
+        let loaded = parts::load_sequences(&self.sequences)?;
+        Ok(versions::publish(&self.store, loaded, self.clock.now()).await?)
+    }
+
+    /// Stops in order: no new callbacks and turns, attempts under way are finished and settled, the
+    /// store is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for (name, task) in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, part = name, "ended badly");
+            }
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Why dripwheel does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Files with problems; nothing was changed.
+    #[error("{}", render_all(.0, false))]
+    Problems(Vec<Problem>),
+    #[error("account `{account}`: {what}")]
+    Setting { account: String, what: String },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("listen on {addr}: {source}; choose another address in server.listen")]
+    Listen {
+        addr: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the HTTP client cannot be built")]
+    Http(#[source] reqwest::Error),
+}

@@ -1,0 +1,187 @@
+//! What the configuration says, as the parts take it: sequences, accounts, doors, platforms.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use secrecy::ExposeSecret;
+
+use crate::app::StartError;
+use crate::clock::Clock;
+use crate::config::{self, CallbackMode, Config, directory};
+use crate::inbound::callback::{Doors, Entrance};
+use crate::inbound::cipher::Cipher;
+use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
+use crate::journey;
+use crate::journey::ids::AccountId;
+use crate::policy::account::Account;
+use crate::policy::limiter::Rate;
+use crate::policy::profile;
+use crate::sender::platform::Platform;
+use crate::sender::shelf::StoreShelf;
+use crate::sender::wechat::{WechatClient, WechatSettings, http_client};
+use crate::store::Store;
+use crate::store::accounts::NewAccount;
+use crate::store::assets::Asset;
+use crate::store::versions::NewVersion;
+use crate::yaml::Problem;
+
+/// Reads and checks the sequences directory.
+pub(super) fn load_sequences(dir: &std::path::Path) -> Result<Vec<NewVersion>, StartError> {
+    let loaded = directory::load_dir(dir);
+    if !loaded.problems.is_empty() {
+        return Err(StartError::Problems(loaded.problems));
+    }
+    loaded.sequences.iter().map(new_version).collect()
+}
+
+fn new_version(source: &directory::Source) -> Result<NewVersion, StartError> {
+    let files = source.assets.iter().map(|asset| {
+        let bytes = asset
+            .read()
+            .map_err(|why| StartError::Problems(vec![Problem::of_file(&source.file, why)]))?;
+        Ok(Asset {
+            sha256: asset.sha256.clone(),
+            name: asset.file.clone(),
+            mime: asset.mime.to_owned(),
+            bytes,
+        })
+    });
+    Ok(NewVersion {
+        sequence: source.sequence.name.clone(),
+        hash: source.hash.clone(),
+        source: source.text.clone(),
+        assets: source.asset_hashes(),
+        files: files.collect::<Result<_, StartError>>()?,
+    })
+}
+
+pub(super) fn account(
+    account: &config::Account,
+    config: &Config,
+) -> Result<NewAccount, StartError> {
+    let known = || {
+        let names = profile::shipped().iter().map(|one| one.name.clone());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let profile = profile::named(&account.profile).ok_or_else(|| StartError::Setting {
+        account: account.key.clone(),
+        what: format!(
+            "there is no profile `{}`: use one of {}",
+            account.profile,
+            known()
+        ),
+    })?;
+    let zone = TimeZone::get(&account.timezone).map_err(|error| StartError::Setting {
+        account: account.key.clone(),
+        what: format!("timezone: {error}"),
+    })?;
+    Ok(NewAccount {
+        account: Account {
+            journey: journey::account::Account {
+                id: AccountId(0),
+                key: account.key.clone(),
+                name: account.name.clone(),
+                zone,
+            },
+            profile,
+            rate: Rate {
+                per_second: Some(account.rate.per_second),
+                per_minute: Some(account.rate.per_minute),
+                per_day: Some(account.rate.per_day),
+            },
+            in_flight_max: account
+                .in_flight
+                .unwrap_or(config.sender.per_account_in_flight),
+        },
+        platform: "wechat".to_owned(),
+        app_id: account.app_id.clone(),
+    })
+}
+
+pub(super) fn doors(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Doors, StartError> {
+    let mut entrances = HashMap::new();
+    for account in &config.accounts {
+        let known = store.knowledge().account_named(&account.key);
+        let Some(known) = known else { continue };
+        let keys: Vec<_> = [
+            &account.encoding_aes_key,
+            &account.encoding_aes_key_previous,
+        ]
+        .into_iter()
+        .flatten()
+        .map(ExposeSecret::expose_secret)
+        .collect();
+        let cipher = if keys.is_empty() {
+            None
+        } else {
+            let cipher = Cipher::new(&account.app_id, &keys);
+            Some(cipher.map_err(|error| StartError::Setting {
+                account: account.key.clone(),
+                what: format!("encoding_aes_key: {error}"),
+            })?)
+        };
+        let door = Door {
+            token: account.token.clone(),
+            previous_token: None,
+            cipher,
+            mode: match account.mode {
+                CallbackMode::Safe => Mode::Safe,
+                CallbackMode::Compat => Mode::Compat,
+                CallbackMode::Plain => Mode::Plain,
+            },
+            timestamp_window: TIMESTAMP_WINDOW,
+        };
+        let entrance = Entrance {
+            account: known.journey.id,
+            door,
+        };
+        entrances.insert(account.key.clone(), entrance);
+    }
+    Ok(Doors::new(
+        entrances,
+        Arc::clone(store),
+        Arc::clone(clock),
+        config.server.callback_body_max,
+    ))
+}
+
+pub(super) fn platforms(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn Platform>>, StartError> {
+    let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
+    let shelf = Arc::new(StoreShelf(Arc::clone(store)));
+    let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
+    for account in &config.accounts {
+        let Some(known) = store.knowledge().account_named(&account.key) else {
+            continue;
+        };
+        let api_base = account.api_base.parse().map_err(|_| StartError::Setting {
+            account: account.key.clone(),
+            what: format!("api_base: `{}` is no URL", account.api_base),
+        })?;
+        let settings = WechatSettings {
+            account: known.journey.id,
+            app_id: account.app_id.clone(),
+            app_secret: account.app_secret.clone(),
+            api_base,
+            attempt_timeout: config.sender.attempt_timeout,
+            connect_timeout: config.sender.connect_timeout,
+            allow_private_media: false,
+        };
+        let (shelf, clock) = (shelf.clone(), Arc::clone(clock));
+        platforms.push(Arc::new(WechatClient::new(
+            settings,
+            shelf,
+            clock,
+            http.clone(),
+        )));
+    }
+    Ok(platforms)
+}

@@ -1,0 +1,91 @@
+//! The HTTP server: every door on one port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use poem::{EndpointExt, Route, Server, get};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::keys::Keyring;
+use crate::api::ops::{self, OpsState};
+use crate::api::{self, ApiState, SecurityHeaders};
+use crate::clock::Clock;
+use crate::config::{Config, Console};
+use crate::console::{self, Access, ConsoleState, Visitor};
+use crate::inbound::callback::{self, Doors};
+use crate::listener::Listener;
+use crate::store::Store;
+
+/// Connections that send nothing for so long are closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Longest wait for requests under way at shutdown: a callback's own deadline.
+const REQUESTS_DRAIN_MAX: Duration = Duration::from_secs(6);
+
+/// What the doors lead to.
+#[derive(Debug)]
+pub(super) struct Doorway {
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) doors: Arc<Doors>,
+    pub(super) metrics: PrometheusHandle,
+    pub(super) stop: CancellationToken,
+}
+
+/// Serves callbacks, API, console and the operators' paths until `doorway.stop`.
+pub(super) async fn serve(listener: Listener, doorway: Doorway, routes: Route, tls: bool) {
+    let served = Server::new_with_acceptor(listener)
+        .name("dripwheel")
+        .idle_timeout(IDLE_MAX)
+        .run_with_graceful_shutdown(
+            routes.with(SecurityHeaders { tls }),
+            doorway.stop.cancelled(),
+            Some(REQUESTS_DRAIN_MAX),
+        )
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "server ended");
+    }
+}
+
+/// Whether the world reaches the server by TLS, through a proxy in front of it.
+pub(super) fn tls(config: &Config) -> bool {
+    let url = config.server.public_url.as_deref().unwrap_or("");
+    url.starts_with("https://")
+}
+
+/// Every path of the server.
+pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
+    let (store, clock) = (&doorway.store, &doorway.clock);
+    let keys = Arc::new(Keyring::new(&config.server.api_keys));
+    let access = match config.server.console {
+        Console::Open => Access::Open,
+        Console::Key => {
+            let keys = Arc::clone(&keys);
+            Access::Keys(Arc::new(move |key| {
+                let caller = keys.admit(key).filter(|caller| caller.read)?;
+                Some(Visitor {
+                    name: caller.name.clone(),
+                    write: caller.write,
+                })
+            }))
+        }
+    };
+    let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys);
+    let stop = doorway.stop.clone();
+    let pages = ConsoleState::new(
+        Arc::clone(store),
+        Arc::clone(clock),
+        access,
+        tls(config),
+        stop,
+    );
+    let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new());
+    let routes = Route::new()
+        .nest("/callback", callback::routes(Arc::clone(&doorway.doors)))
+        .nest("/api/v1", api::routes(Arc::new(api)))
+        .at("/docs", get(api::docs()))
+        .nest("/", console::routes(Arc::new(pages)));
+    ops::mount(routes, Arc::new(ops))
+}

@@ -1,0 +1,110 @@
+//! The console: pages that show what the store knows and let a person enroll and cancel.
+//!
+//! Rendered here, in English and Chinese, whole without JavaScript; with it a page renews itself
+//! when something has changed. Nothing is loaded from elsewhere. Deliberately absent: settings,
+//! which are files, and any rule, which journey and policy have.
+
+mod acts;
+mod door;
+mod files;
+mod live;
+mod pages;
+mod session;
+mod shown;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+
+use poem::middleware::{CatchPanic, CookieJarManager};
+use poem::{Endpoint, EndpointExt, Response, Route, get, post};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::store::Store;
+
+use door::Door;
+use live::Live;
+use session::Sessions;
+
+/// Who may come in.
+#[derive(Clone)]
+pub enum Access {
+    /// Whoever reaches it, under a loopback name; may do everything.
+    Open,
+    /// Whoever presents a key that this function admits.
+    Keys(Admit),
+}
+
+/// Says whose key it is; `None` for nobody's.
+pub type Admit = Arc<dyn Fn(&str) -> Option<Visitor> + Send + Sync>;
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "Open",
+            Self::Keys(_) => "Keys",
+        })
+    }
+}
+
+/// Who looks at the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// The operator's name for the key; empty in an open console.
+    pub name: String,
+    /// May enroll and cancel.
+    pub write: bool,
+}
+
+/// What the console works with.
+#[derive(Debug)]
+pub struct ConsoleState {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    sessions: Sessions,
+    live: Live,
+}
+
+impl ConsoleState {
+    /// `tls` says whether the world reaches us by TLS: then cookies are only sent so. `stop` ends
+    /// the streams that wait for changes.
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        access: Access,
+        tls: bool,
+        stop: CancellationToken,
+    ) -> Self {
+        let live = Live::new(Arc::clone(&store), Arc::clone(&clock), stop);
+        Self {
+            store,
+            clock,
+            sessions: Sessions::new(access, tls),
+            live,
+        }
+    }
+}
+
+/// The pages, to be mounted at `/` behind everything else.
+pub fn routes(state: Arc<ConsoleState>) -> impl Endpoint<Output = Response> + 'static {
+    let follower = "/accounts/:key/followers/:openid";
+    Route::new()
+        .at("/", get(pages::show_overview))
+        .at("/accounts/:key/followers", get(pages::show_followers))
+        .at(follower, get(pages::show_follower))
+        .at(format!("{follower}/enroll"), post(acts::enroll))
+        .at(format!("{follower}/cancel"), post(acts::cancel))
+        .at("/sequences/:name", get(pages::show_sequence))
+        .at("/search", get(pages::search))
+        .at("/events", get(live::events))
+        .at("/login", get(acts::login_page).post(acts::login))
+        .at("/logout", post(acts::logout))
+        .at("/assets/console.css", get(files::style()))
+        .at("/assets/console.js", get(files::script()))
+        .at("/favicon.ico", get(files::icon()))
+        .with(CatchPanic::new())
+        .with(Door)
+        .with(CookieJarManager::new())
+        .data(state)
+}

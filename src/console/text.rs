@@ -1,0 +1,118 @@
+//! The words on the pages, in English and Chinese. One struct: a word that is missing in one
+//! language does not compile.
+
+use crate::story::Lang;
+
+macro_rules! texts {
+    ($($name:ident: $en:literal, $zh:literal;)*) => {
+        /// Every word of the pages in one language.
+        #[derive(Debug)]
+        pub(super) struct Text { $(pub(super) $name: &'static str),* }
+
+        static EN: Text = Text { $($name: $en),* };
+        static ZH: Text = Text { $($name: $zh),* };
+    };
+}
+
+texts! {
+    overview: "Overview", "总览";
+    accounts: "Accounts", "公众号";
+    account: "Account", "公众号";
+    sequences: "Sequences", "序列";
+    sequence: "Sequence", "序列";
+    followers: "Followers", "粉丝";
+    follower: "Follower", "粉丝";
+    newest_first: "newest first", "最新在前";
+    older: "Older", "更早";
+    newest: "Newest", "最新";
+    nobody: "Nobody here yet.", "还没有粉丝。";
+    nobody_here: "Nobody in this stretch; there are older ones.", "此区间没有该公众号的粉丝，可继续查看更早的。";
+    openid: "openid", "openid";
+    find: "Find", "查找";
+    find_hint: "Exact openid", "完整的 openid";
+    not_found: "Not found", "未找到";
+    no_such_follower: "No account knows anybody by this openid.", "没有公众号认识这个 openid。";
+    no_such_page: "There is nothing at this address.", "这个地址没有内容。";
+    failed: "That did not work", "操作失败";
+    failed_hint: "The server's log says what happened.", "详情见服务器日志。";
+    refused: "Refused", "已拒绝";
+    refused_hint: "This request did not come from this console, or your key may not do this.", "请求并非来自本控制台，或密钥没有相应权限。";
+    sign_in: "Sign in", "登录";
+    sign_out: "Sign out", "退出";
+    api_key: "API key", "API 密钥";
+    key_hint: "A key of `server.api_keys` in dripwheel.yaml. With the scope `write` it may enroll and cancel.", "dripwheel.yaml 中 `server.api_keys` 的密钥；带 `write` 权限可加入和取消序列。";
+    key_wrong: "This is not one of the keys.", "密钥不正确。";
+    other_language: "中文", "English";
+    platform: "Platform", "平台";
+    profile: "Rules", "规则";
+    standing: "Standing", "状态";
+    sending: "sends", "正常";
+    paused: "paused", "已暂停";
+    attention: "needs a person", "需人工处理";
+    due: "Due", "到期";
+    due_hint: "Deliveries that are due or being sent", "已到期或正在发送";
+    next_hour: "Timers in the next hour", "一小时内的定时";
+    next_hour_hint: "Steps that fall due, by minute", "每分钟到期的步骤数";
+    held: "Held", "暂留";
+    active: "Active", "进行中";
+    completed: "Completed", "已完成";
+    cancelled: "Cancelled", "已取消";
+    passages: "Passages", "旅程";
+    newest_passages: "of the newest 20,000", "最新 20,000 个中";
+    unknown: "Unknown sends", "未知发送";
+    unknown_hint: "The answer was lost: they may or may not have arrived", "应答丢失：可能送达，也可能没有";
+    none_unknown: "None: every answer was read.", "没有：所有应答均已收到。";
+    latest: "Latest outcomes", "最近结果";
+    latest_hint: "of the newest followers", "最新粉丝的";
+    none_yet: "Nothing has happened yet.", "还没有任何结果。";
+    no_sequences: "No sequence is published.", "尚未发布序列。";
+    no_accounts: "No account is configured.", "尚未配置公众号。";
+    step: "Step", "步骤";
+    state: "State", "状态";
+    why: "Why", "原因";
+    when: "When", "时间";
+    planned_for: "Due", "计划时间";
+    live: "live", "生效";
+    retired: "retired", "已停用";
+    published: "Published", "发布时间";
+    version: "Version", "版本";
+    steps: "Steps", "步骤";
+    follows: "follows", "已关注";
+    gone: "does not follow", "未关注";
+    muted: "blocks messages", "屏蔽消息";
+    followed_at: "Followed", "关注时间";
+    last_event_at: "Last act", "最近互动";
+    last_sent_at: "Last send", "最近发送";
+    never: "never", "从未";
+    language: "Language", "语言";
+    scene: "Scene", "场景";
+    tags: "Tags", "标签";
+    grants: "Grants", "发送许可";
+    no_grants: "None was ever opened.", "从未获得许可。";
+    open: "open", "可用";
+    closed: "closed", "不可用";
+    left: "left", "剩余";
+    closes: "closes", "关闭于";
+    timeline: "Timeline", "时间线";
+    earlier: "Earlier", "更早的";
+    enroll: "Enroll", "加入序列";
+    cancel: "Cancel", "取消";
+    cancel_all: "Cancel all passages", "取消全部旅程";
+    no_passages: "This follower is in no sequence.", "该粉丝不在任何序列中。";
+    done_enrolled: "Enrolled.", "已加入序列。";
+    done_cancelled: "Cancelled.", "已取消。";
+    done_nothing: "There was nothing to cancel.", "没有可取消的旅程。";
+    not_allowed: "The sequence's `reenter` rule does not allow another passage now.", "序列的 `reenter` 规则目前不允许再次进入。";
+    not_following: "The person does not follow.", "对方未关注。";
+    no_such_sequence: "No live sequence of this name runs on this account.", "该公众号没有这个生效的序列。";
+    read_only: "read only", "只读";
+    more_than: "more than", "超过";
+}
+
+/// The words in a language.
+pub(super) fn text(lang: Lang) -> &'static Text {
+    match lang {
+        Lang::En => &EN,
+        Lang::Zh => &ZH,
+    }
+}
