@@ -37,13 +37,9 @@ impl Form {
 }
 
 #[handler]
-pub(super) fn login_page(
-    request: &Request,
-    Data(lang): Data<&Lang>,
-    seat: Option<Data<&Seat>>,
-) -> Response {
+pub(super) fn login_page(request: &Request, Data(lang): Data<&Lang>) -> Response {
     let next = next(request);
-    if seat.is_some() {
+    if request.data::<Seat>().is_some() {
         return see_other(&next);
     }
     pages::login(*lang, &Login { next, wrong: false }, StatusCode::OK)

@@ -96,7 +96,7 @@ fn refuse(state: &ConsoleState, request: &Request, seat: Option<&Seat>) -> Optio
 fn fail(error: &poem::Error, lang: Lang) -> Response {
     let status = error.status();
     if status.is_server_error() {
-        tracing::error!(%error, "console page failed");
+        tracing::error!(%error, cause = ?error, "console page failed");
     }
     match status {
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {

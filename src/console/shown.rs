@@ -13,6 +13,7 @@ use crate::journey::ids::AccountId;
 use crate::store::accounts::Standing;
 use crate::store::overview::{self, Count, Happened};
 use crate::store::{Error, Store};
+use crate::story::phrases;
 use crate::story::voice::{plain, utc};
 use crate::story::{Lang, Passage, Stage, Story, Voice, What, why};
 
@@ -168,26 +169,9 @@ pub(super) struct Pill {
 
 /// The pill of a state or an outcome.
 pub(super) fn pill(word: &'static str, lang: Lang) -> Pill {
-    let zh = match word {
-        "planned" => "计划中",
-        "due" => "已到期",
-        "sending" => "发送中",
-        "held" => "暂留",
-        "sent" => "已发送",
-        "refused" => "被拒绝",
-        "expired" => "已过期",
-        "skipped" => "已跳过",
-        "cancelled" => "已取消",
-        "failed" => "失败",
-        "unknown" => "未知",
-        "retried" => "重试",
-        "active" => "进行中",
-        "completed" => "已完成",
-        other => other,
-    };
     Pill {
         word,
-        label: lang.pick(word, zh),
+        label: phrases::state(word, lang),
     }
 }
 
@@ -291,7 +275,7 @@ pub(super) fn lines(story: &Story, voice: &Voice) -> (Vec<Line>, Vec<Line>) {
         });
     };
     for moment in story.moments() {
-        if !now_shown && moment.at > story.now {
+        if !now_shown && !moment.is_past(story.now) {
             now_shown = true;
             now_line(&mut lines);
         }

@@ -339,6 +339,12 @@ impl Control {
         Ok(self.world.chats.of(account.index, openid, CHAT_LINES_MAX))
     }
 
+    /// The openids of at most `max` followers, in the order in which they began to follow.
+    pub fn openids(&self, app_id: &str, max: usize) -> Result<Vec<Arc<str>>, ControlError> {
+        let account = self.account(app_id)?;
+        Ok(account.followers.page(None, max).unwrap_or_default())
+    }
+
     /// One follower as they are now.
     pub fn follower(&self, app_id: &str, openid: &str) -> Result<Follower, ControlError> {
         let found = self.account(app_id)?.followers.get(openid);

@@ -206,7 +206,7 @@ impl Story {
                 moments.extend(entries);
                 if stage.state.outcome().is_none() {
                     moments.push(Moment {
-                        at: passage.expected_at(stage),
+                        at: passage.expected_at(stage, self.now),
                         what: What::Ahead(passage, stage),
                     });
                 }
@@ -223,6 +223,13 @@ impl Story {
 pub struct Moment<'a> {
     pub at: Timestamp,
     pub what: What<'a>,
+}
+
+impl Moment<'_> {
+    /// Whether it has happened by `now`.
+    pub fn is_past(&self, now: Timestamp) -> bool {
+        self.at <= now && !matches!(self.what, What::Ahead(..))
+    }
 }
 
 /// What a moment is.
@@ -290,13 +297,17 @@ impl Passage {
         self.steps.get(usize::from(self.enrollment.step))
     }
 
-    /// When something is expected to happen to a step that has not ended.
-    fn expected_at(&self, stage: &Stage) -> Timestamp {
-        if stage.index == self.enrollment.step {
-            stage.due_at.max(self.enrollment.wake_at)
-        } else {
-            stage.due_at.max(self.enrollment.wake_at.min(stage.due_at))
-        }
+    /// When something is expected to happen to a step that has not ended: at once, if it is not
+    /// merely planned.
+    fn expected_at(&self, stage: &Stage, now: Timestamp) -> Timestamp {
+        let at = match stage.state {
+            Standpoint::Planned if stage.index == self.enrollment.step => self.enrollment.wake_at,
+            Standpoint::Planned => stage.due_at,
+            Standpoint::Due | Standpoint::Sending(_) | Standpoint::Held | Standpoint::Ended(_) => {
+                now
+            }
+        };
+        at.max(now)
     }
 }
 

@@ -39,6 +39,28 @@ impl Lang {
     }
 }
 
+/// The word for a state or an outcome, which `word` functions name in English.
+pub fn state(word: &'static str, lang: Lang) -> &'static str {
+    let zh = match word {
+        "planned" => "计划中",
+        "due" => "已到期",
+        "sending" => "发送中",
+        "held" => "暂留",
+        "sent" => "已发送",
+        "refused" => "被拒绝",
+        "expired" => "已过期",
+        "skipped" => "已跳过",
+        "cancelled" => "已取消",
+        "failed" => "失败",
+        "unknown" => "未知",
+        "retried" => "重试",
+        "active" => "进行中",
+        "completed" => "已完成",
+        other => other,
+    };
+    lang.pick(word, zh)
+}
+
 macro_rules! phrases {
     ($($name:ident: $en:literal, $zh:literal;)*) => {
         /// One sentence; `{name}` in it stands for a value.
@@ -57,25 +79,25 @@ macro_rules! phrases {
 }
 
 phrases! {
-    WaitsFor: "waits for {when}, in {span}", "等待 {when}，{span} 后";
+    WaitsFor: "waits for {when}, in {span}", "等待 {when}，{span}后";
     WaitsBehind: "due {when}, after step {step}", "计划 {when}，排在步骤 {step} 之后";
     BehindHeld: "comes after step {step}, which is held", "排在步骤 {step} 之后，而该步骤被暂留";
-    Moved: "moved to {when}, in {span}: a gap between messages, or quiet hours", "推迟到 {when}，{span} 后：消息间隔或免打扰时段";
+    Moved: "moved to {when}, in {span}: a gap between messages, or quiet hours", "推迟到 {when}，{span}后：消息间隔或免打扰时段";
     DueNow: "due for {span}: waits for its turn", "已到期 {span}：等待轮到它发送";
     DuePaused: "due for {span}: the account is paused until {when} ({reason})", "已到期 {span}：公众号暂停发送至 {when}（{reason}）";
     DueAttention: "due for {span}: nothing of this account passes until a person acts ({reason})", "已到期 {span}：该公众号需要人工处理后才能发送（{reason}）";
     Sending: "being sent since {when}: its answer is not in yet", "自 {when} 起正在发送：平台尚未应答";
-    RetryAt: "attempt {n} failed; tried again {when}, in {span}", "第 {n} 次尝试失败；将于 {when} 重试，{span} 后";
-    ResendAt: "the answer was lost: sent once more {when}, in {span}", "应答丢失：将于 {when} 再发一次，{span} 后";
-    HeldUntil: "held since {since} because {reason}; expires {until}, in {span}", "自 {since} 起暂留，因为{reason}；{until} 过期，{span} 后";
+    RetryAt: "attempt {n} failed; tried again {when}, in {span}", "第 {n} 次尝试失败；将于 {when} 重试，{span}后";
+    ResendAt: "the answer was lost: sent once more {when}, in {span}", "应答丢失：将于 {when} 再发一次，{span}后";
+    HeldUntil: "held since {since} because {reason}; expires {until}, in {span}", "自 {since} 起暂留，因为{reason}；{until} 过期，{span}后";
     Releases: "{events} from the follower would release it", "粉丝的{events}会使其继续";
     AnyReleases: "any act of the follower would release it", "粉丝的任何互动都会使其继续";
     NoneReleases: "the account's rules open no grant", "该公众号的规则不授予任何发送许可";
-    SentAfter: "sent {span} after it was due", "到期后 {span} 发出";
+    SentAfter: "sent {span} after it was due", "到期后 {span}发出";
     SentOnTime: "sent on time", "准时发出";
-    SentHeld: "sent {span} after it was due: it had waited for the follower", "到期后 {span} 发出：此前在等待粉丝互动";
-    SentRetried: "sent {span} after it was due, at attempt {n}", "到期后 {span} 发出，第 {n} 次尝试成功";
-    SentAgain: "sent {span} after it was due; an earlier answer was lost, so it may have arrived twice", "到期后 {span} 发出；之前一次应答丢失，可能送达两次";
+    SentHeld: "sent {span} after it was due: it had waited for the follower", "到期后 {span}发出：此前在等待粉丝互动";
+    SentRetried: "sent {span} after it was due, at attempt {n}", "到期后 {span}发出，第 {n} 次尝试成功";
+    SentAgain: "sent {span} after it was due; an earlier answer was lost, so it may have arrived twice", "到期后 {span}发出；之前一次应答丢失，可能送达两次";
     Refused: "refused by the platform", "被平台拒绝";
     ExpiredHeld: "expired: held from {since} until its deadline, and no grant was opened", "已过期：自 {since} 暂留到期限，期间没有获得许可";
     ExpiredLate: "expired: due too long ago when its turn came", "已过期：轮到它时早已超过期限";
@@ -153,6 +175,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::journey::enrollment::State;
+    use crate::journey::outcome::Outcome;
 
     fn gaps(text: &str) -> BTreeSet<&str> {
         let parts = text.split('{').skip(1);
@@ -173,6 +197,17 @@ mod tests {
     fn braces_inside_a_value_are_not_a_gap() {
         let values = [("reason", "{span}"), ("span", "never")];
         assert_eq!(Phrase::Skipped.say(Lang::En, &values), "left out: {span}");
+    }
+
+    #[test]
+    fn every_state_and_outcome_has_a_chinese_word() {
+        let outcomes = Outcome::ALL.map(Outcome::word);
+        let states = State::ALL.map(State::word);
+        let points = ["planned", "due", "sending"];
+        for word in outcomes.iter().chain(&states).chain(&points) {
+            assert_eq!(state(word, Lang::En), *word);
+            assert!(!state(word, Lang::Zh).is_ascii(), "{word}");
+        }
     }
 
     #[test]

@@ -123,10 +123,14 @@ fn releases(story: &Story, voice: &Voice) -> String {
         })
         .map(|phrase| voice.say(phrase, &[]))
         .collect();
-    if named.is_empty() {
-        return voice.say(Phrase::NoneReleases, &[]);
-    }
-    let events = named.join(&voice.say(Phrase::Or, &[]));
+    let events = match named.as_slice() {
+        [one] => one.clone(),
+        [first @ .., last] => {
+            let first = first.join(voice.lang.pick(", ", "、"));
+            format!("{first}{}{last}", voice.say(Phrase::Or, &[]))
+        }
+        [] => return voice.say(Phrase::NoneReleases, &[]),
+    };
     voice.say(Phrase::Releases, &[("events", &events)])
 }
 
@@ -224,6 +228,19 @@ fn event_phrase(kind: &str) -> Phrase {
         "clicked" => Phrase::Clicked,
         "message" => Phrase::Message,
         _ => Phrase::Other,
+    }
+}
+
+/// Why an entry was written, short: the code's meaning, or the reason in the voice's language.
+pub fn cause(entry: &OutcomeEntry, voice: &Voice) -> String {
+    let said = reason(&entry.detail, voice);
+    match entry
+        .code
+        .map(|code| (code, codes::meaning(code, voice.lang)))
+    {
+        Some((code, Some(meaning))) => format!("{code}{}{meaning}", voice.lang.pick(": ", "：")),
+        Some((code, None)) => format!("{code} {said}"),
+        None => said,
     }
 }
 

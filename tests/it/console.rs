@@ -1,7 +1,10 @@
 //! The console over a real socket, as a browser would use it.
 
+use dripwheel::clock::Clock;
 use dripwheel::journey::answer::{Answer, AnswerClass};
 use dripwheel::journey::event::Event;
+use dripwheel::store::{self, versions};
+use dripwheel::story::{self, Known, Lang, words};
 use futures_util::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
 
@@ -312,4 +315,30 @@ async fn a_page_is_told_when_something_about_it_changed() {
     world.clock.advance(seconds(1));
     world.write("ann", "hello").await;
     assert_eq!(next().await, "data: changed\n\n");
+}
+
+#[tokio::test]
+async fn a_story_is_told_from_the_file_alone_when_no_server_runs() {
+    let world = World::new().await;
+    world.follow("ann").await;
+    assert_eq!(world.pass(seconds(1), accepted()).await, 1);
+    world.store.close().await;
+    let read = store::open_to_read(&world.url).await.expect("can be read");
+    let catalog = versions::load_catalog(&read).await.expect("can be read");
+    let known = Known {
+        catalog: &catalog,
+        account: None,
+    };
+    let tell = async |openid| story::load(&read, known, "main", openid, world.clock.now()).await;
+    let told = tell("ann").await.expect("can be read").expect("is known");
+    let text = words::words(&told, Lang::En);
+    assert!(
+        text.contains("welcome/hello: sent — sent 1.0 s after it was due"),
+        "{text}"
+    );
+    assert!(
+        text.contains("welcome/offer: planned — waits for 2026-11-21 03:00:00"),
+        "{text}"
+    );
+    assert!(tell("bob").await.expect("can be read").is_none());
 }

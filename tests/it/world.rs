@@ -72,6 +72,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub account: AccountId,
     pub base: String,
+    /// Of the database.
+    pub url: String,
     pub client: Client,
     server: JoinHandle<()>,
     _armed: mpsc::Receiver<Armed>,
@@ -162,6 +164,7 @@ impl World {
             store,
             clock,
             account,
+            url: settings.url,
             base: format!("http://{addr}"),
             client: Client::builder()
                 .redirect(reqwest::redirect::Policy::none())

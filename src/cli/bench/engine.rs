@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::bench::report::Figure;
-use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig, one_step};
-use crate::clock::Timestamp;
+use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig, at_once, followed, one_step};
 use crate::scheduler::{Scheduler, SchedulerSettings};
 use crate::sender::platform::Platform;
 use crate::sender::{Sender, SenderSettings};
+use crate::store::work::Act;
 
 pub(super) const SCHEDULER: SchedulerSettings = SchedulerSettings {
     ring_entries: 262_144,
@@ -61,6 +61,31 @@ pub(super) async fn fires(base: &Path, count: usize) -> Result<Figure> {
         count,
         took,
         format!("{count} due steps: promote, intent, outcome; a platform that answers at once"),
+    ))
+}
+
+/// Enrollments per second of followers who are known already.
+pub(super) async fn bulk(base: &Path, count: usize) -> Result<Figure> {
+    let rig = Rig::new(base, "bulk", &one_step("1h")).await?;
+    let now = rig.clock.now();
+    rig.follow(0, count, 2000, move |_| now).await?;
+    let (writer, account) = (rig.store.writer().clone(), rig.account);
+    let from = Instant::now();
+    at_once(0..count, 2000, |n| {
+        let (writer, openid) = (writer.clone(), followed(n, now).openid);
+        let act = Act::Enroll {
+            sequence: "bench".into(),
+        };
+        async move { writer.act(account, openid, act).await.map(drop) }
+    })
+    .await?;
+    let took = from.elapsed();
+    rig.remove().await?;
+    Ok(Figure::rate(
+        "enrollments/s of known followers",
+        count,
+        took,
+        format!("{count} followers entered one more one-step sequence, 2000 callers"),
     ))
 }
 
@@ -129,10 +154,4 @@ pub(super) async fn until(so: impl Fn() -> bool) {
     while !so() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-}
-
-/// An instant spread evenly over a span, for the `n`th of `count`.
-pub(super) fn spread(start: Timestamp, span: Duration, n: usize, count: usize) -> Timestamp {
-    let share = n as f64 / count.max(1) as f64;
-    start.plus(span.mul_f64(share))
 }

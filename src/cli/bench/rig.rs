@@ -2,12 +2,14 @@
 //! platform that answers at once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures_util::StreamExt;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -23,7 +25,7 @@ use crate::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
 use crate::store::accounts::{self, NewAccount};
 use crate::store::versions::{self, NewVersion};
 use crate::store::work::Armed;
-use crate::store::{Store, StoreSettings};
+use crate::store::{Store, StoreSettings, Writer};
 
 /// A store under measurement.
 pub(super) struct Rig {
@@ -81,7 +83,8 @@ impl Rig {
         Self::open(dir, sequence).await
     }
 
-    async fn open(dir: PathBuf, sequence: &str) -> Result<Self> {
+    /// Opens the store of a folder, making it if it is not there.
+    pub(super) async fn open(dir: PathBuf, sequence: &str) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let settings = StoreSettings {
             url: format!("sqlite://{}", dir.join("bench.db").display()),
@@ -164,6 +167,11 @@ impl Rig {
         Ok(())
     }
 
+    /// Closes the store and leaves its folder.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+
     /// Takes in follows `from..to`, the `n`th at `at(n)`, from `callers` at once, each of whom
     /// waits for its own acknowledgement.
     pub(super) async fn follow(
@@ -173,27 +181,43 @@ impl Rig {
         callers: usize,
         at: impl Fn(usize) -> Timestamp + Send + Sync + 'static,
     ) -> Result<()> {
-        let next = Arc::new(AtomicUsize::new(from));
-        let at = Arc::new(at);
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..callers {
-            let (next, at) = (Arc::clone(&next), Arc::clone(&at));
-            let (writer, account) = (self.store.writer().clone(), self.account);
-            tasks.spawn(async move {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= to {
-                        return Ok::<_, crate::store::Error>(());
-                    }
-                    writer.receive(account, followed(n, at(n))).await?;
-                }
-            });
-        }
-        while let Some(done) = tasks.join_next().await {
-            done??;
-        }
-        Ok(())
+        Self::follow_through(self.store.writer(), self.account, from..to, callers, at).await
     }
+
+    /// As `follow`, through a writer whose store is at work elsewhere.
+    pub(super) async fn follow_through(
+        writer: &Writer,
+        account: AccountId,
+        range: Range<usize>,
+        callers: usize,
+        at: impl Fn(usize) -> Timestamp + Send + Sync + 'static,
+    ) -> Result<()> {
+        let at = Arc::new(at);
+        at_once(range, callers, move |n| {
+            let (writer, arrival) = (writer.clone(), followed(n, at(n)));
+            async move { writer.receive(account, arrival).await.map(drop) }
+        })
+        .await
+    }
+}
+
+/// Does `work` for every number of a range, `callers` at once, each taking the next when done.
+pub(super) async fn at_once<F, E>(
+    range: Range<usize>,
+    callers: usize,
+    work: impl Fn(usize) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<(), E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut calls = futures_util::stream::iter(range)
+        .map(work)
+        .buffer_unordered(callers);
+    while let Some(done) = calls.next().await {
+        done?;
+    }
+    Ok(())
 }
 
 /// A follow of the `n`th follower, with an openid of the usual length.

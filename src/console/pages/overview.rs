@@ -13,7 +13,7 @@ use crate::journey::enrollment::State as Stand;
 use crate::store::accounts::Standing;
 use crate::store::overview::{Count, Happened};
 use crate::story::voice::plain;
-use crate::story::{Lang, Voice};
+use crate::story::{Lang, Voice, why};
 
 struct AccountRow {
     key: String,
@@ -137,17 +137,13 @@ pub(in crate::console) async fn show_overview(
             (Some(version), Some(step)) => format!("{} / {}", version.sequence.name, step.id),
             _ => format!("#{} / {}", one.version, one.entry.step + 1),
         };
-        let code = one
-            .entry
-            .code
-            .map_or_else(String::new, |code| format!("{code} "));
         HappenedRow {
             when: when(one.entry.at, &voice),
             path: follower_path(&key, &one.openid),
             openid: plain(&one.openid),
             place,
             pill: pill(one.entry.outcome.word(), *lang),
-            detail: format!("{code}{}", plain(&one.entry.detail)),
+            detail: why::cause(&one.entry, &voice),
         }
     };
     let due = seen
