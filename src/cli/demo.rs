@@ -56,6 +56,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<()> {
     let mut platform = sandbox::settings(&config, Some(&args.profile))?;
     platform.listen = args.phone;
     platform.record_file = Some(args.data.join("demo-sent.jsonl"));
+    platform.state_file = Some(args.data.join("demo-phones.json"));
     let sandbox = Sandbox::start(platform, Arc::clone(&clock)).await?;
     let metrics = telemetry::start_metrics()?;
     let app = App::start(&config, Arc::clone(&clock), Some(metrics)).await?;

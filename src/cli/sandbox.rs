@@ -39,6 +39,7 @@ pub(super) async fn run(args: SandboxArgs) -> Result<()> {
     let mut settings = settings(&config, args.profile.as_deref())?;
     settings.listen = args.listen;
     settings.record_file = args.record;
+    settings.state_file = args.state;
     let running = Sandbox::start(settings, Arc::new(SystemClock)).await?;
     tracing::info!("sandbox phone at http://{}/", running.addr);
     tokio::signal::ctrl_c().await.context("listen for SIGINT")?;

@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::lock;
 use super::message::Shown;
 use crate::clock::Timestamp;
 
 /// Who wrote a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Author {
     Follower,
@@ -37,6 +37,16 @@ pub struct ChatLine {
     openid: Arc<str>,
     pub author: Author,
     pub shown: Shown,
+}
+
+/// One line as it outlives a restart, among those of its account.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct KeptLine {
+    pub(super) line: u64,
+    at: Timestamp,
+    openid: Arc<str>,
+    author: Author,
+    shown: Shown,
 }
 
 /// All chats.
@@ -94,6 +104,41 @@ impl Chats {
         let mut mine: Vec<_> = mine.take(max).cloned().collect();
         mine.reverse();
         mine
+    }
+
+    /// All lines of one account, oldest first.
+    pub(super) fn kept(&self, account: usize) -> Vec<KeptLine> {
+        let inner = lock(&self.inner);
+        let lines = inner.lines.iter().filter(|line| line.account == account);
+        let kept = |line: &Arc<ChatLine>| KeptLine {
+            line: line.line,
+            at: line.at,
+            openid: Arc::clone(&line.openid),
+            author: line.author,
+            shown: line.shown.clone(),
+        };
+        lines.map(kept).collect()
+    }
+
+    /// Takes in the lines of before a restart, each with the index of its account.
+    pub(super) fn restore(&self, mut kept: Vec<(usize, KeptLine)>) {
+        kept.sort_by_key(|(_, kept)| kept.line);
+        let mut inner = lock(&self.inner);
+        for (account, kept) in kept {
+            let line = ChatLine {
+                line: kept.line,
+                at: kept.at,
+                account,
+                openid: kept.openid,
+                author: kept.author,
+                shown: kept.shown,
+            };
+            inner.last = inner.last.max(line.line);
+            inner.lines.push_back(Arc::new(line));
+        }
+        while inner.lines.len() > self.lines_max {
+            inner.lines.pop_front();
+        }
     }
 }
 

@@ -143,6 +143,7 @@ impl Control {
             let openid = openid.map_or_else(made_up, ToOwned::to_owned);
             let added = account.followers.add(&openid, name, language);
             let added = added.ok_or(ControlError::NotAdded)?;
+            self.world.touch();
             if openids.len() < OPENIDS_NAMED_MAX {
                 openids.push(added);
             }

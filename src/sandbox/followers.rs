@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::errcode::Refusal;
 use super::grant::{Cause, Grant};
@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 const SHARDS: usize = 64;
 
 /// One person, as one account knows them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Follower {
     /// Position in the order of creation.
     #[serde(skip)]
@@ -200,6 +200,28 @@ impl Followers {
             .take(max)
             .filter_map(|openid| self.get(openid))
             .collect()
+    }
+
+    /// Everybody in order of creation.
+    pub(super) fn all(&self) -> Vec<(Arc<str>, Follower)> {
+        self.newest(usize::MAX).into_iter().rev().collect()
+    }
+
+    /// Takes in who existed before a restart, in order of creation. They stay even where the limit
+    /// is lower by now.
+    pub(super) fn restore(&self, kept: Vec<(Arc<str>, Follower)>) {
+        let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
+        for (openid, mut follower) in kept {
+            let mut shard = lock(self.shard(&openid));
+            if shard.contains_key(&openid) {
+                continue;
+            }
+            follower.ordinal = order.len();
+            let following = u64::from(follower.following);
+            self.following.fetch_add(following, Ordering::Relaxed);
+            shard.insert(Arc::clone(&openid), follower);
+            order.push(openid);
+        }
     }
 }
 

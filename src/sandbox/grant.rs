@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::errcode::Refusal;
 use super::settings::Profile;
 use crate::clock::Timestamp;
 
 /// What a follower did that lets the account answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     Follow,
@@ -37,7 +37,7 @@ fn allowance(profile: Profile, cause: Cause) -> (u32, Duration) {
 }
 
 /// What a follower allows an account now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Grant {
     /// The latest thing the follower did.
     pub cause: Cause,

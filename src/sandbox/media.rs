@@ -7,10 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::errcode::Refusal;
 use super::random;
 use crate::clock::Timestamp;
 
+/// Characters of every media id.
+pub(super) const ID_CHARS: usize = 64;
 const LIFE: Duration = Duration::from_secs(3 * 86_400);
 /// Largest upload of any kind.
 pub(super) const UPLOAD_BYTES_MAX: usize = 10 << 20;
@@ -18,7 +22,8 @@ pub(super) const UPLOAD_BYTES_MAX: usize = 10 << 20;
 const ARTICLE_PICTURE_BYTES: usize = 1 << 20;
 
 /// The `type` of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum MediaKind {
     Image,
     Voice,
@@ -67,6 +72,22 @@ pub struct Media {
     pub mime: &'static str,
     pub bytes: Vec<u8>,
     expires_at: Option<Timestamp>,
+}
+
+/// What outlives a restart of one file beside its bytes, among the files of its account.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct KeptMedia {
+    pub(super) id: String,
+    kind: MediaKind,
+    /// Length in bytes.
+    pub(super) length: usize,
+    expires_at: Option<Timestamp>,
+}
+
+impl KeptMedia {
+    pub(super) fn is_alive(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// All files by media id.
@@ -159,7 +180,7 @@ impl Shelf {
             return Err(Refusal::MEDIA_SIZE);
         }
         files.bytes += media.bytes.len();
-        let id = random::text(64);
+        let id = random::text(ID_CHARS);
         files.by_id.insert(id.clone(), Arc::new(media));
         Ok(id)
     }
@@ -190,6 +211,43 @@ impl Shelf {
             .filter(|media| kinds.contains(&media.kind) && media.is_alive(now))
             .map(|_| ())
             .ok_or(Refusal::MEDIA_ID)
+    }
+
+    /// The files of one account that have not expired.
+    pub(super) fn kept(&self, account: usize, now: Timestamp) -> Vec<(KeptMedia, Arc<Media>)> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let mine = files.by_id.iter();
+        mine.filter(|(_, media)| media.account == Some(account) && media.is_alive(now))
+            .map(|(id, media)| {
+                let kept = KeptMedia {
+                    id: id.clone(),
+                    kind: media.kind,
+                    length: media.bytes.len(),
+                    expires_at: media.expires_at,
+                };
+                (kept, Arc::clone(media))
+            })
+            .collect()
+    }
+
+    /// Takes in a file of before a restart; whether it fits and is what it was.
+    pub(super) fn restore(&self, account: usize, kept: KeptMedia, bytes: Vec<u8>) -> bool {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let fits = files.bytes.saturating_add(bytes.len()) <= self.bytes_max;
+        let mime = sniff(&bytes).filter(|_| fits && bytes.len() == kept.length);
+        let Some(mime) = mime else {
+            return false;
+        };
+        files.bytes += bytes.len();
+        let media = Media {
+            account: Some(account),
+            kind: kept.kind,
+            mime,
+            bytes,
+            expires_at: kept.expires_at,
+        };
+        files.by_id.insert(kept.id, Arc::new(media));
+        true
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 const TEXT_BYTES_MAX: usize = 2048;
 
 /// What a phone shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Shown {
     Text {
@@ -70,7 +70,7 @@ pub enum Shown {
 }
 
 /// One choice of a msgmenu.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Choice {
     pub id: String,
     pub content: String,

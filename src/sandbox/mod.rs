@@ -5,8 +5,8 @@
 //! own reading of the rules, shows a phone in the browser, and breaks on demand in every way a
 //! platform can. It remembers what really arrived, so that tests can ask it instead of us.
 //!
-//! Deliberately absent: persistence (a restart is a new platform), TLS, and any rule of the
-//! product's own `policy`.
+//! With a state file a restart goes on where it stopped (`snapshot` says with what); without one
+//! it is a new platform. Deliberately absent: TLS, and any rule of the product's own `policy`.
 
 mod callback;
 mod chat;
@@ -17,6 +17,7 @@ mod fault;
 mod followers;
 mod grant;
 mod guard;
+mod keeper;
 mod listener;
 mod load;
 mod media;
@@ -30,6 +31,7 @@ mod routes;
 mod send;
 mod service;
 mod settings;
+mod snapshot;
 mod spoil;
 mod tokens;
 mod users;
@@ -40,7 +42,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ pub use event::Action;
 pub use fault::{Fault, FaultKind, FaultState};
 pub use followers::Follower;
 pub use grant::{Cause, Grant};
+pub use keeper::StateError;
 pub use load::{Burst, BurstAction, BurstReport};
 pub use media::Media;
 pub use message::{Choice, Shown};
@@ -86,6 +89,8 @@ pub enum StartError {
     Key { app_id: String, source: KeyError },
     #[error("open the sandbox's record file {}", path.display())]
     Record { path: PathBuf, source: io::Error },
+    #[error("go on from the sandbox's state file")]
+    State(#[from] StateError),
     #[error("listen on {addr}")]
     Listen { addr: SocketAddr, source: io::Error },
     #[error("prepare the sandbox's calls to callbacks")]
@@ -107,7 +112,16 @@ impl Sandbox {
         let door = listener::Door::bind(addr, connections.clone()).await;
         let door = door.map_err(|source| StartError::Listen { addr, source })?;
         let addr = door.addr();
-        let world = Arc::new(World::new(settings, clock, addr, connections)?);
+        let state_file = settings.state_file.clone();
+        let mut world = World::new(settings, clock, addr, connections)?;
+        let keeper = match state_file {
+            None => None,
+            Some(path) => Some(Arc::new(keeper::Keeper::open(&path, &mut world)?)),
+        };
+        let world = Arc::new(world);
+        if let Some(keeper) = &keeper {
+            tokio::spawn(Arc::clone(keeper).run(Arc::clone(&world)));
+        }
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let service = service::Service::new(Arc::clone(&world));
@@ -120,6 +134,7 @@ impl Sandbox {
         Ok(Running {
             addr,
             world,
+            keeper,
             stop,
             task,
         })
@@ -132,6 +147,7 @@ pub struct Running {
     /// Where it listens, with the real port.
     pub addr: SocketAddr,
     world: Arc<World>,
+    keeper: Option<Arc<keeper::Keeper>>,
     stop: CancellationToken,
     task: JoinHandle<io::Result<()>>,
 }
@@ -142,12 +158,15 @@ impl Running {
         Control::new(Arc::clone(&self.world))
     }
 
-    /// Closes the port and every connection.
+    /// Closes the port and every connection, and saves what is to outlive it.
     pub async fn stop(self) {
         self.stop.cancel();
         self.world.closed.cancel();
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the sandbox did not stop in order");
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.save_changes(&self.world).await;
         }
     }
 }
@@ -170,6 +189,8 @@ struct World {
     changes: broadcast::Sender<Change>,
     /// Callers that followed a redirect they should not have.
     trapped: AtomicU64,
+    /// Something changed that the state file does not have yet.
+    is_unsaved: AtomicBool,
     /// Cancelled when the sandbox stops, so that open event streams end.
     closed: CancellationToken,
 }
@@ -254,6 +275,7 @@ impl World {
             connections,
             changes: broadcast::Sender::new(256),
             trapped: AtomicU64::new(0),
+            is_unsaved: AtomicBool::new(false),
             closed: CancellationToken::new(),
         })
     }
@@ -262,8 +284,14 @@ impl World {
         self.accounts.get(*self.by_app_id.get(app_id)?)
     }
 
-    /// Tells open pages, if there are any.
+    /// Something changed that is to outlive a restart.
+    fn touch(&self) {
+        self.is_unsaved.store(true, Ordering::Release);
+    }
+
+    /// Something changed on a phone: tells open pages, if there are any.
     fn changed(&self, account: usize, openid: &Arc<str>) {
+        self.touch();
         if self.changes.receiver_count() > 0 {
             let openid = Arc::clone(openid);
             // No receiver left in the meantime is no loss.

@@ -3,8 +3,10 @@
 //! Days and months turn at midnight in Beijing. Refused calls of the minute limit do not count
 //! toward the day. Limits of one call's content are in `message` and `media`.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::errcode::Refusal;
@@ -81,12 +83,19 @@ pub(super) struct Quotas {
     send: SendQuota,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 struct Count {
     day: i64,
     in_day: u64,
     minute: i64,
     in_minute: u64,
+}
+
+/// The counters as they outlive a restart, by path.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct KeptQuotas {
+    counts: BTreeMap<String, Count>,
+    clears: (i64, u32),
 }
 
 impl Quotas {
@@ -173,6 +182,25 @@ impl Quotas {
             *lock(count) = Count::default();
         }
         Ok(())
+    }
+
+    /// All counters.
+    pub(super) fn kept(&self) -> KeptQuotas {
+        let counts = APIS.iter().zip(&self.counts);
+        KeptQuotas {
+            counts: counts
+                .map(|(row, count)| (row.1.to_owned(), *lock(count)))
+                .collect(),
+            clears: *lock(&self.clears),
+        }
+    }
+
+    /// Goes on from the counters of before a restart.
+    pub(super) fn restore(&self, kept: &KeptQuotas) {
+        for (row, count) in APIS.iter().zip(&self.counts) {
+            *lock(count) = kept.counts.get(row.1).copied().unwrap_or_default();
+        }
+        *lock(&self.clears) = kept.clears;
     }
 }
 

@@ -2,22 +2,27 @@
 //!
 //! Crash tests hold what the product believes against this. A call is here, and in the record file
 //! as far as the operating system is concerned, before it is answered. Memory is bounded: the
-//! oldest entries go first, bodies sooner than entries; the file keeps everything.
+//! oldest entries go first, bodies sooner than entries; the file keeps everything, and its numbers
+//! go on when it is opened again.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::lock;
 use crate::clock::Timestamp;
 
 /// Bytes of all remembered bodies together.
 const BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// The end of a file that is searched for its last line: longer than any line, since bodies are
+/// bounded and an escape takes six bytes.
+const LAST_LINE_BYTES_MAX: u64 = 256 * 1024;
 
 /// One call, without its body.
 #[derive(Clone, Debug, Serialize)]
@@ -87,18 +92,36 @@ impl Record {
         entries_max: usize,
         bodies_max: usize,
     ) -> io::Result<Self> {
+        let mut last_seq = 0;
         let file = match path {
             None => None,
-            Some(path) => Some(File::options().create(true).append(true).open(path)?),
+            Some(path) => {
+                let mut options = File::options();
+                let mut file = options.create(true).append(true).read(true).open(path)?;
+                last_seq = seq_at_end(&mut file)?;
+                Some(file)
+            }
         };
         Ok(Self {
             inner: Mutex::new(Inner {
                 file,
+                last_seq,
                 ..Inner::default()
             }),
             entries_max,
             bodies_max,
         })
+    }
+
+    /// The number of the last call.
+    pub(super) fn last_seq(&self) -> u64 {
+        lock(&self.inner).last_seq
+    }
+
+    /// Goes on after number `seq` unless the file is further already.
+    pub(super) fn restore(&self, seq: u64) {
+        let mut inner = lock(&self.inner);
+        inner.last_seq = inner.last_seq.max(seq);
     }
 
     /// Keeps a call and gives its number. An error means that the file did not take it.
@@ -194,6 +217,21 @@ fn write_line(file: &mut File, sent: &Sent, body: &str) -> io::Result<()> {
     file.write_all(&line)
 }
 
+/// The number in the last line of a record file; 0 for an empty one.
+fn seq_at_end(file: &mut File) -> io::Result<u64> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        seq: u64,
+    }
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE_BYTES_MAX)))?;
+    let mut end = Vec::new();
+    file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut end)?;
+    let mut lines = end.rsplit(|byte| *byte == b'\n');
+    let last = lines.find_map(|line| serde_json::from_slice::<Numbered>(line).ok());
+    Ok(last.map_or(0, |last| last.seq))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,5 +291,23 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["body"], "{\n\"a\": 1}");
         assert_eq!(lines[1]["openid"], "bob");
+    }
+
+    #[test]
+    fn a_file_that_is_opened_again_goes_on_counting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sent.jsonl");
+        let long = "x".repeat(20_000);
+        for n in 0..15 {
+            let record = Record::open(Some(&path), 1, 1).unwrap();
+            assert_eq!(record.last_seq(), n);
+            keep(&record, "ann", &long);
+        }
+        let record = Record::open(Some(&path), 1, 1).unwrap();
+        record.restore(3);
+        assert_eq!(record.last_seq(), 15);
+        record.restore(20);
+        keep(&record, "ann", "x");
+        assert_eq!(record.after(0, 9, |_| true)[0].sent.seq, 21);
     }
 }

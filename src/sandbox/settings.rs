@@ -22,6 +22,11 @@ pub struct SandboxSettings {
     /// Every custom/send call is appended here as one JSON line before it is answered.
     #[serde(default)]
     pub record_file: Option<PathBuf>,
+    /// Followers, chats, media and counters outlive a restart in this file and in a folder beside
+    /// it, `<state_file>.media`. Written at most once a second and on a stop: after a kill the last
+    /// second may be missing, and with it a follower who was added within it.
+    #[serde(default)]
+    pub state_file: Option<PathBuf>,
     /// Bounds of memory and time.
     #[serde(default)]
     pub limits: SandboxLimits,
@@ -34,6 +39,7 @@ impl SandboxSettings {
             listen: loopback(),
             accounts,
             record_file: None,
+            state_file: None,
             limits: SandboxLimits::default(),
         }
     }

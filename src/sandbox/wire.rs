@@ -99,6 +99,8 @@ pub(super) async fn answer(world: &World, mut request: Request) -> Response {
         now,
     };
     let right = call.carry_out(api, &content_type, fault.as_deref()).await;
+    // It counted, and may have brought a file.
+    world.touch();
     match fault {
         None => answer_json(right),
         Some(fault) => {

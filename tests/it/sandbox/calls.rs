@@ -240,7 +240,7 @@ async fn every_call_is_recorded_in_order_with_its_verdict() {
 }
 
 impl Town {
-    async fn upload(&self, path: &str, bytes: &[u8]) -> Value {
+    pub(super) async fn upload(&self, path: &str, bytes: &[u8]) -> Value {
         let part = Part::bytes(bytes.to_vec()).file_name("a.png");
         let form = Form::new().text("note", "first").part("media", part);
         let path = self.url(path);

@@ -8,4 +8,5 @@
 mod callbacks;
 mod calls;
 mod faults;
+mod restart;
 mod town;

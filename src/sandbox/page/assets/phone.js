@@ -86,5 +86,7 @@ stream.addEventListener("tick", (event) => {
   const line = document.getElementById("grant");
   if (line) line.textContent = grant;
 });
+// A keyboard that opens or a phone that is turned leaves the newest message in sight.
+addEventListener("resize", scrollDown);
 addEventListener("pagehide", () => stream.close());
 scrollDown();
