@@ -28,6 +28,7 @@ CREATE TABLE followers (
     following     INTEGER NOT NULL,
     muted         INTEGER NOT NULL,          -- 1 while the platform says that messages are blocked
     followed_at   INTEGER NOT NULL,
+    left_at       INTEGER NOT NULL,          -- latest unfollow by the platform's clock; 0 for never
     last_event_at INTEGER NOT NULL,
     last_sent_at  INTEGER NOT NULL,          -- latest intent; 0 for never
     language      TEXT,

@@ -14,9 +14,10 @@ pub struct Follower {
     pub following: bool,
     /// The platform said that messages are blocked; cleared by the person's next event.
     pub muted: bool,
-    /// When the present stay began; zero while only other events have shown that the person is
-    /// here, since the follow itself comes later or was missed.
+    /// When the present stay began: the follow, or the first act that shows it was missed.
     pub followed_at: Timestamp,
+    /// Latest unfollow by the platform's clock; zero for never.
+    pub left_at: Timestamp,
     /// Latest act of the person by the platform's clock, so that an older one that comes late is
     /// recognized.
     pub last_event_at: Timestamp,
@@ -38,7 +39,8 @@ impl Follower {
             openid: arrival.openid.clone(),
             following: false,
             muted: false,
-            followed_at: Timestamp::default(),
+            followed_at: arrival.created_at,
+            left_at: Timestamp::default(),
             last_event_at: Timestamp(i64::MIN),
             last_sent_at: Timestamp::default(),
             language: arrival.language.clone(),
@@ -58,7 +60,7 @@ impl Follower {
             Event::Other { .. } => return true,
             Event::Unfollowed => at < self.last_event_at,
             _ if !self.following => at <= self.last_event_at,
-            _ => at < self.followed_at,
+            _ => self.left_at != Timestamp::default() && at <= self.left_at,
         };
         if overtaken {
             return false;
@@ -69,37 +71,35 @@ impl Follower {
             self.language.clone_from(&arrival.language);
         }
         match &arrival.event {
-            Event::Unfollowed => self.following = false,
+            Event::Unfollowed => {
+                self.following = false;
+                self.left_at = at;
+            }
             Event::Followed { scene } => {
-                self.here();
-                self.followed_at = at;
+                self.here(at);
+                self.followed_at = self.followed_at.min(at);
                 if newest && scene.is_some() {
                     self.scene.clone_from(scene);
                 }
             }
             Event::Scanned { scene } => {
-                self.here();
+                self.here(at);
                 if newest {
                     self.scene = Some(scene.clone());
                 }
             }
-            Event::Clicked { .. } | Event::MessageReceived { .. } => self.here(),
+            Event::Clicked { .. } | Event::MessageReceived { .. } => self.here(at),
             Event::Other { .. } => {}
         }
         true
     }
 
     /// Only a follower can scan, click or write, and only one who does not block us.
-    fn here(&mut self) {
+    fn here(&mut self, at: Timestamp) {
         if !self.following {
-            self.followed_at = Timestamp::default();
+            self.followed_at = at;
         }
         self.following = true;
         self.muted = false;
-    }
-
-    /// Whether the follow that began the present stay has been told.
-    pub fn is_known_to_follow(&self) -> bool {
-        self.following && self.followed_at != Timestamp::default()
     }
 }

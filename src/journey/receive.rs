@@ -44,7 +44,7 @@ impl Passages {
         now: Timestamp,
     ) -> Effects {
         let mut effects = Effects::default();
-        let followed_before = self.follower.is_known_to_follow();
+        let stays_since = self.follower.following.then_some(self.follower.followed_at);
         let far = arrival.created_at > now.plus(AHEAD_MAX);
         let at = if far { now } else { arrival.created_at };
         if !self.follower.observe(arrival, at) {
@@ -58,10 +58,12 @@ impl Passages {
         if !matches!(arrival.event, Event::Other { .. }) {
             self.release(now);
         }
-        let again = followed_before && matches!(arrival.event, Event::Followed { .. });
+        // A second follow without an unfollow is the platform's repetition, not a person's act; one
+        // from before the stay's first act is the follow itself, overtaken.
+        let again = matches!(arrival.event, Event::Followed { .. })
+            && stays_since.is_some_and(|since| since < at);
         for version in catalog.live() {
             let wanted = version.runs_on(account) && triggers(version, &arrival.event);
-            // A second follow without an unfollow is the platform's repetition, not a person's act.
             if wanted && !again {
                 let at = arrival.created_at.min(now);
                 self.enroll(version, account, catalog, at, &mut effects);

@@ -143,12 +143,7 @@ pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
         language: follower.language.clone().unwrap_or_default(),
         scene: follower.scene.clone(),
         tags: follower.tags.clone(),
-        // For somebody whose follow we missed: the act that brought them here.
-        followed_at: if follower.is_known_to_follow() {
-            follower.followed_at
-        } else {
-            case.enrollment.enrolled_at
-        },
+        followed_at: follower.followed_at,
         account_key: account.key.clone(),
         account_name: account.name.clone(),
         sequence_name: case.version.sequence.name.clone(),

@@ -8,11 +8,12 @@ use crate::journey::ids::{AccountId, FollowerId};
 use crate::store::Error;
 use crate::store::statement::{flag, instant, int, over, statement, text, text_or_none};
 
-const COLUMNS: &str = "f.id, f.account_id, f.openid, f.following, f.muted, f.followed_at,
-    f.last_event_at, f.last_sent_at, f.language, f.scene, f.tags";
+/// The columns of a follower under the name `f`.
+pub(super) const COLUMNS: &str = "f.id, f.account_id, f.openid, f.following, f.muted, f.followed_at,
+    f.last_event_at, f.last_sent_at, f.language, f.scene, f.tags, f.left_at";
 
 /// A follower from a row that begins with `COLUMNS`.
-fn follower(row: &QueryResult) -> Result<Follower, Error> {
+pub(super) fn follower(row: &QueryResult) -> Result<Follower, Error> {
     let tags = text_or_none(row, 10)?;
     Ok(Follower {
         id: FollowerId(int(row, 0)?),
@@ -28,6 +29,7 @@ fn follower(row: &QueryResult) -> Result<Follower, Error> {
         tags: tags
             .and_then(|tags| serde_json::from_str(&tags).ok())
             .unwrap_or_default(),
+        left_at: instant(row, 11)?,
     })
 }
 
@@ -75,7 +77,7 @@ type Row<'a> = (
     Timestamp,
     Option<&'a str>,
     Option<&'a str>,
-    Option<String>,
+    (Option<String>, Timestamp),
 );
 
 fn row(follower: &Follower) -> Row<'_> {
@@ -92,7 +94,7 @@ fn row(follower: &Follower) -> Row<'_> {
         follower.last_sent_at,
         follower.language.as_deref(),
         follower.scene.as_deref(),
-        tags,
+        (tags, follower.left_at),
     )
 }
 
@@ -103,9 +105,10 @@ pub(super) async fn insert(tx: &DatabaseTransaction, new: &[&Follower]) -> Resul
     let rows: Vec<_> = new.iter().map(|follower| row(follower)).collect();
     tx.execute_raw(over(
         "INSERT INTO followers (id, account_id, openid, following, muted, followed_at,
-             last_event_at, last_sent_at, language, scene, tags)
+             last_event_at, last_sent_at, language, scene, tags, left_at)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> '$[10][0]',
+             value ->> '$[10][1]'
          FROM json_each(?1)",
         &rows,
     )?)
@@ -122,7 +125,7 @@ pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Follower]) -> R
         "UPDATE followers SET following = j.value ->> 3, muted = j.value ->> 4,
              followed_at = j.value ->> 5, last_event_at = j.value ->> 6,
              last_sent_at = j.value ->> 7, language = j.value ->> 8, scene = j.value ->> 9,
-             tags = j.value ->> 10
+             tags = j.value ->> '$[10][0]', left_at = j.value ->> '$[10][1]'
          FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
         &rows,
     )?)

@@ -15,11 +15,11 @@ use sea_orm::{
 use crate::clock::Timestamp;
 use crate::journey::enrollment::State;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, FollowerId, VersionId};
+use crate::journey::ids::{AccountId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::store::accounts::Standing;
 use crate::store::entity::{account, sequence_version};
-use crate::store::statement::{flag, instant, int, over, small, statement, text, text_or_none};
+use crate::store::statement::{instant, int, over, small, statement, text};
 use crate::store::versions::StoredVersion;
 use crate::store::{Error, deliveries, followers, timeline};
 
@@ -229,10 +229,12 @@ pub async fn followers(
     // `+` keeps the planner from walking the account's whole index and sorting it.
     let rows = read
         .query_all_raw(statement(
-            "SELECT id, account_id, openid, following, muted, followed_at, last_event_at,
-                 last_sent_at, language, scene, tags
-             FROM followers WHERE id >= ?1 AND id < ?2 AND +account_id = ?3
-             ORDER BY id DESC LIMIT ?4",
+            &format!(
+                "SELECT {} FROM followers AS f
+                 WHERE f.id >= ?1 AND f.id < ?2 AND +f.account_id = ?3
+                 ORDER BY f.id DESC LIMIT ?4",
+                followers::COLUMNS
+            ),
             [
                 floor.into(),
                 before.into(),
@@ -241,7 +243,7 @@ pub async fn followers(
             ],
         ))
         .await?;
-    let mut items: Vec<_> = rows.iter().map(follower).collect::<Result<_, Error>>()?;
+    let mut items: Vec<_> = rows.iter().map(followers::follower).collect::<Result<_, Error>>()?;
     let next = if items.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
         items.pop();
         items.last().map(|last| last.id.0)
@@ -249,25 +251,6 @@ pub async fn followers(
         (floor > 1).then_some(floor)
     };
     Ok(Page { items, next })
-}
-
-fn follower(row: &QueryResult) -> Result<Follower, Error> {
-    let tags = text_or_none(row, 10)?;
-    Ok(Follower {
-        id: FollowerId(int(row, 0)?),
-        account: AccountId(int(row, 1)?),
-        openid: text(row, 2)?,
-        following: flag(row, 3)?,
-        muted: flag(row, 4)?,
-        followed_at: instant(row, 5)?,
-        last_event_at: instant(row, 6)?,
-        last_sent_at: instant(row, 7)?,
-        language: text_or_none(row, 8)?,
-        scene: text_or_none(row, 9)?,
-        tags: tags
-            .and_then(|tags| serde_json::from_str(&tags).ok())
-            .unwrap_or_default(),
-    })
 }
 
 /// One follower.
@@ -278,13 +261,14 @@ pub async fn follower_named(
 ) -> Result<Option<Follower>, Error> {
     let row = read
         .query_one_raw(statement(
-            "SELECT id, account_id, openid, following, muted, followed_at, last_event_at,
-                 last_sent_at, language, scene, tags
-             FROM followers WHERE account_id = ?1 AND openid = ?2",
+            &format!(
+                "SELECT {} FROM followers AS f WHERE f.account_id = ?1 AND f.openid = ?2",
+                followers::COLUMNS
+            ),
             [account.0.into(), openid.into()],
         ))
         .await?;
-    row.as_ref().map(follower).transpose()
+    row.as_ref().map(followers::follower).transpose()
 }
 
 /// The accounts among `accounts` that know a follower by exactly this name.

@@ -122,6 +122,26 @@ async fn a_follow_of_an_earlier_stay_does_not_begin_again() {
     town.end().await;
 }
 
+/// A click from before an unfollow says nothing about the person who came back with a message.
+#[tokio::test]
+async fn an_act_of_an_earlier_stay_does_nothing() {
+    let menu = sequence("", &[("0s", "help")]).replace("follow", "{ click: { key: k } }");
+    let town = Town::open(&[&menu]).await;
+    town.follow("ann").await;
+    town.pass(minutes(1)).await;
+    town.unfollow("ann").await;
+    town.pass(seconds(2)).await;
+    town.says("ann", "hi").await;
+    let click = || Event::Clicked { key: "k".into() };
+    town.late_event("ann", click(), seconds(3)).await;
+    town.pass(minutes(1)).await;
+    assert_eq!(town.heard("ann"), [""; 0]);
+    town.event("ann", click()).await;
+    town.pass(minutes(1)).await;
+    assert_eq!(town.heard("ann"), ["help"]);
+    town.end().await;
+}
+
 #[tokio::test]
 async fn a_second_follow_without_an_unfollow_changes_nothing() {
     let welcome = sequence("reenter: always", &[("0s", "hello"), ("1m", "guide")]);
