@@ -41,6 +41,9 @@ pub(super) struct DemoArgs {
     profile: String,
 }
 
+/// Where the origin of the demo's clock is kept, beside its database.
+const CLOCK_FILE: &str = "demo-clock.json";
+
 /// The sequences in `sequences/`, for a binary that was moved away from them.
 #[derive(RustEmbed)]
 #[folder = "sequences/"]
@@ -162,17 +165,30 @@ fn api_key(path: &Path) -> Result<String> {
     Ok(key)
 }
 
+/// The clock that a database's own program shows: a demo's, if its origin lies beside the file.
+pub(super) fn clock_of(database: &str) -> Result<Arc<dyn Clock>> {
+    let path = Path::new(database.trim_start_matches("sqlite://"));
+    Ok(match kept_origin(&path.with_file_name(CLOCK_FILE))? {
+        Some(origin) => Arc::new(ScaledClock::new(origin)),
+        None => Arc::new(SystemClock),
+    })
+}
+
+/// The origin that a demo at another speed than the real one has kept.
+fn kept_origin(path: &Path) -> Result<Option<Origin>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("{} is no clock: remove it", path.display())),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Real time at first; once a demo ran faster, its time goes on from there, since time that was
 /// shown must not come again.
 fn clock(args: &DemoArgs) -> Result<Arc<dyn Clock>> {
-    let path = args.data.join("demo-clock.json");
-    let kept: Option<Origin> = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} is no clock: remove it", path.display()))?,
-        ),
-        Err(_) => None,
-    };
+    let path = args.data.join(CLOCK_FILE);
+    let kept = kept_origin(&path)?;
     let origin = match kept {
         None if args.speed == 1 => return Ok(Arc::new(SystemClock)),
         None => Origin::starting_now(args.speed),

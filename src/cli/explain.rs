@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::cli::{ConfigArg, print};
-use crate::clock::{Clock, SystemClock};
+use crate::cli::{ConfigArg, demo, print};
 use crate::store::{self, versions};
 use crate::story::{self, Known, Lang, words};
 
@@ -38,7 +37,7 @@ pub(super) async fn run(args: &ExplainArgs) -> Result<ExitCode> {
         catalog: &catalog,
         account: None,
     };
-    let now = SystemClock.now();
+    let now = demo::clock_of(&url)?.now();
     let story = story::load(&read, known, &args.account, &args.openid, now).await?;
     match story {
         Some(story) => {

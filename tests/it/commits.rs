@@ -70,7 +70,8 @@ async fn together(pair: &Pair, person: &Person, event: Event) {
         }
     );
     assert!(taken.unwrap().fresh);
-    assert_eq!(promoted.unwrap(), 1);
+    // What the event took off the wheel is not there any more for the promotion of its commit.
+    assert_eq!(promoted.unwrap(), 0);
 }
 
 async fn assert_clean(pair: &Pair) {
