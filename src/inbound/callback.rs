@@ -137,7 +137,10 @@ pub fn routes(doors: Arc<Doors>) -> impl poem::Endpoint {
 }
 
 /// The platform's handshake.
-#[expect(clippy::needless_pass_by_value, reason = "what the router hands over is owned")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what the router hands over is owned"
+)]
 #[handler]
 fn greet(Path(account): Path<String>, request: &Request, doors: Data<&Arc<Doors>>) -> Response {
     let (Some(entrance), Ok(query)) = (doors.entrances.get(&account), request.params::<Query>())

@@ -9,7 +9,8 @@ use crate::store::Error;
 use crate::store::statement::{flag, instant, int, over, statement, text, text_or_none};
 
 /// The columns of a follower under the name `f`.
-pub(super) const COLUMNS: &str = "f.id, f.account_id, f.openid, f.following, f.muted, f.followed_at,
+pub(super) const COLUMNS: &str =
+    "f.id, f.account_id, f.openid, f.following, f.muted, f.followed_at,
     f.last_event_at, f.last_sent_at, f.language, f.scene, f.tags, f.left_at";
 
 /// A follower from a row that begins with `COLUMNS`.

@@ -243,7 +243,10 @@ pub async fn followers(
             ],
         ))
         .await?;
-    let mut items: Vec<_> = rows.iter().map(followers::follower).collect::<Result<_, Error>>()?;
+    let mut items: Vec<_> = rows
+        .iter()
+        .map(followers::follower)
+        .collect::<Result<_, Error>>()?;
     let next = if items.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
         items.pop();
         items.last().map(|last| last.id.0)
