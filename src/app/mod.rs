@@ -141,12 +141,31 @@ impl App {
         Ok(versions::publish(&self.store, loaded, self.clock.now()).await?)
     }
 
+    /// Ends when a part has ended that should not have: then the process must go, since a server
+    /// that takes callbacks without sending, or the other way round, is worse than a restart.
+    pub async fn failed(&mut self) -> &'static str {
+        let writer = self.store.writer().clone();
+        let parts = self.tasks.iter_mut().map(|(name, task)| {
+            Box::pin(async move {
+                drop(task.await);
+                *name
+            })
+        });
+        tokio::select! {
+            (name, ..) = futures_util::future::select_all(parts) => name,
+            () = writer.ended() => "writer",
+        }
+    }
+
     /// Stops in order: no new callbacks and turns, attempts under way are finished and settled, the
     /// store is closed.
     pub async fn stop(self) {
         self.stop.cancel();
         for (name, task) in self.tasks {
-            if let Err(error) = task.await {
+            // One that has ended was noticed by `failed` already.
+            if !task.is_finished()
+                && let Err(error) = task.await
+            {
                 tracing::error!(%error, part = name, "ended badly");
             }
         }

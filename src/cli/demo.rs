@@ -62,12 +62,12 @@ pub(super) async fn run(args: DemoArgs) -> Result<()> {
     platform.state_file = Some(args.data.join("demo-phones.json"));
     let sandbox = Sandbox::start(platform, Arc::clone(&clock)).await?;
     let metrics = telemetry::start_metrics()?;
-    let app = App::start(&config, Arc::clone(&clock), Some(metrics)).await?;
+    let mut app = App::start(&config, Arc::clone(&clock), Some(metrics)).await?;
     print(&greeting(&args, &app, sandbox.addr, &key))?;
-    serve::until_stopped(&app).await?;
+    let ended = serve::until_stopped(&mut app).await;
     app.stop().await;
     sandbox.stop().await;
-    Ok(())
+    ended
 }
 
 fn greeting(args: &DemoArgs, app: &App, phone: SocketAddr, key: &str) -> String {

@@ -68,7 +68,7 @@ pub enum Trigger {
     Follow { scene: Option<Pattern> },
     /// A scan by somebody who already follows.
     Scan { scene: Option<Pattern> },
-    /// A text message; with `text`, only one that matches.
+    /// A message of any kind; with `text`, only a text that matches.
     Message { text: Option<Pattern> },
     /// A click on a menu item.
     Click { key: Option<Pattern> },

@@ -120,6 +120,11 @@ impl Writer {
         answer.await.map_err(|_| Error::Stopped)?
     }
 
+    /// Ends when the writer has: nothing can be written any more.
+    pub async fn ended(&self) {
+        self.intake.closed().await;
+    }
+
     /// Lets the writer finish what it has taken in, then stops it.
     pub(super) async fn stop(&self) {
         self.intake.send(Request::Stop).await.ok();

@@ -1,8 +1,6 @@
 //! A follow becomes a conversation: server and platform together, from the first message to the
 //! last, over days that pass in a second.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
-
 use std::time::Duration;
 
 use dripwheel::sandbox::{Action, Fault, FaultKind, Profile};
@@ -70,7 +68,7 @@ async fn every_step_arrives_in_order_at_its_instant() {
 
     let received = person.received();
     let instants: Vec<_> = received.iter().map(|(at, _)| at.since(START)).collect();
-    assert_eq!(instants, [0 * HOUR, 10 * MINUTE, 3 * HOUR, 23 * HOUR]);
+    assert_eq!(instants, [Duration::ZERO, 10 * MINUTE, 3 * HOUR, 23 * HOUR]);
     let [text, image, news, menu] = [0, 1, 2, 3].map(|index: usize| &received[index].1);
     assert_eq!(text["text"]["content"], "欢迎关注");
     let media_id = image["image"]["media_id"].as_str().unwrap();

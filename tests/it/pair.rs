@@ -1,6 +1,8 @@
 //! A server and a platform that know each other: an `App` and a `Sandbox` in one process and in one
 //! time, which stands still until a test moves it.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;

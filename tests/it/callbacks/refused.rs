@@ -9,103 +9,79 @@ use tokio::net::TcpStream;
 use super::letter::{FOLLOW, Letter, follow, xml};
 use super::{COMPAT, KEY, NOW, OTHER_KEY, SAFE, Server};
 
-#[tokio::test]
-async fn what_the_platform_did_not_send_is_refused_and_leaves_nothing() {
-    let server = Server::start().await;
-    let good = Letter::sealed(SAFE, &follow("oEve"));
+/// What a stranger may try, knowing one good callback and everything but the secrets.
+fn forged(good: &Letter) -> Vec<(&'static str, Letter)> {
     let old = NOW.seconds() - 3_600;
-    let tampered = |from: &str, to: &str| {
-        let mut letter = good.clone();
-        letter.body = letter.body.replace(from, to);
-        assert_ne!(letter.body, good.body);
-        letter
+    let eve = follow("oEve");
+    let at_door = |account| Letter {
+        account,
+        ..good.clone()
     };
-    let encrypted_end = good.body.find("]]></Encrypt>").unwrap();
-    let last = good.body[..encrypted_end].chars().next_back().unwrap();
-    let refused = [
-        (
-            "a tampered body",
-            tampered(&format!("{last}]]></Encrypt>"), "A]]></Encrypt>"),
-        ),
+    let sealed = |app_id, key, at| Letter::sealed_with("safe", app_id, key, &eve, at);
+    let mut tampered = good.clone();
+    let last = good.body.find("]]></Encrypt>").unwrap() - 1;
+    tampered.body.replace_range(last..=last, "A");
+    assert_ne!(tampered.body, good.body);
+    let signature = &good.query[0].1;
+    vec![
+        ("a tampered body", tampered),
         ("no signature", good.clone().without("msg_signature")),
         (
             "a wrong signature",
             good.clone().with("msg_signature", &"f".repeat(40)),
         ),
         ("another nonce", good.clone().with("nonce", "1")),
-        ("the signature of the URL alone", {
-            let signature = good.query[0].1.clone();
-            good.clone().with("msg_signature", &signature)
-        }),
         (
-            "an old request",
-            Letter::sealed_with("safe", SAFE.1, KEY, &follow("oEve"), old),
+            "the URL's signature",
+            good.clone().with("msg_signature", signature),
         ),
+        ("an old request", sealed(SAFE.1, KEY, old)),
+        ("another app's", sealed(COMPAT.1, KEY, NOW.seconds())),
+        ("a strange key", sealed(SAFE.1, OTHER_KEY, NOW.seconds())),
+        ("another account's door", at_door("compat")),
+        ("no account's door", at_door("nobody")),
+        ("plain at a safe door", Letter::plain("safe", &eve)),
+        ("plain at a compat door", Letter::plain("compat", &eve)),
         (
-            "another app's",
-            Letter::sealed_with("safe", COMPAT.1, KEY, &follow("oEve"), NOW.seconds()),
+            "plain that says aes",
+            Letter::plain("safe", &eve).signing(""),
         ),
+        ("old and plain", Letter::plain_at("plain", &eve, old)),
         (
-            "a strange key",
-            Letter::sealed_with("safe", SAFE.1, OTHER_KEY, &follow("oEve"), NOW.seconds()),
+            "a wrong plain signature",
+            Letter::plain("plain", &eve).with("signature", "0"),
         ),
-        (
-            "another account's door",
-            Letter {
-                account: "compat",
-                ..good.clone()
-            },
-        ),
-        (
-            "no account's door",
-            Letter {
-                account: "nobody",
-                ..good.clone()
-            },
-        ),
-        (
-            "plain text at a safe door",
-            Letter::plain("safe", &follow("oEve")),
-        ),
-        (
-            "plain text at a compat door",
-            Letter::plain("compat", &follow("oEve")),
-        ),
-        (
-            "plain text that says aes",
-            Letter::plain("safe", &follow("oEve")).signing(""),
-        ),
-        (
-            "an old plain request",
-            Letter::plain_at("plain", &follow("oEve"), old),
-        ),
-        (
-            "a plain wrong signature",
-            Letter::plain("plain", &follow("oEve")).with("signature", "0"),
-        ),
-        (
-            "nothing",
-            Letter {
-                body: String::new(),
-                ..good.clone()
-            },
-        ),
-        (
-            "no query",
-            Letter {
-                query: Vec::new(),
-                ..good.clone()
-            },
-        ),
+    ]
+}
+
+/// What no platform writes, whoever signed it.
+fn malformed(good: &Letter) -> Vec<(&'static str, Letter)> {
+    let (nothing, no_query) = (
+        Letter {
+            body: String::new(),
+            ..good.clone()
+        },
+        Letter {
+            query: Vec::new(),
+            ..good.clone()
+        },
+    );
+    let soon = follow("oEve").replace("1700000000", "soon");
+    vec![
+        ("nothing", nothing),
+        ("no query", no_query),
         ("no follower", Letter::sealed(SAFE, &follow(""))),
-        (
-            "no time",
-            Letter::sealed(SAFE, &follow("oEve").replace("1700000000", "soon")),
-        ),
+        ("no time", Letter::sealed(SAFE, &soon)),
         ("not XML", Letter::sealed(SAFE, "hello")),
         ("half of it", Letter::sealed(SAFE, &follow("oEve")[..100])),
-    ];
-    for (what, letter) in refused {
+    ]
+}
+
+#[tokio::test]
+async fn what_the_platform_did_not_send_is_refused_and_leaves_nothing() {
+    let server = Server::start().await;
+    let good = Letter::sealed(SAFE, &follow("oEve"));
+    for (what, letter) in forged(&good).into_iter().chain(malformed(&good)) {
         let (status, text) = server.post(&letter).await;
         assert!((400..500).contains(&status), "{status} {text} to {what}");
         assert_ne!(text, "success");
@@ -113,17 +89,14 @@ async fn what_the_platform_did_not_send_is_refused_and_leaves_nothing() {
     }
     let twice = format!("{}&nonce=486452656", good.target());
     let (status, _) = server.call(Method::POST, &twice, &good.body).await;
-    assert!(
-        (400..500).contains(&status),
-        "{status} to a nonce given twice"
-    );
+    assert!((400..500).contains(&status), "{status} to two nonces");
     for method in [Method::PUT, Method::DELETE, Method::PATCH] {
-        let (status, _) = server
-            .call(method.clone(), &good.target(), &good.body)
-            .await;
+        let target = good.target();
+        let (status, _) = server.call(method.clone(), &target, &good.body).await;
         assert!((400..500).contains(&status), "{status} to {method}");
     }
     assert_eq!(server.rows().await, 0);
+    // It was not for want of a good one.
     server.accepts(&good).await;
 }
 
