@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::bench::engine::{Engine, until};
 use crate::cli::bench::report::Figure;
-use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig};
+use crate::cli::bench::rig::{Instantly, Rig};
 use crate::sender::platform::Platform;
 
 /// What a process says that holds a store open.
@@ -21,39 +21,36 @@ struct Held {
     first_fire_ms: u64,
 }
 
+/// Five steps over two days, the first after half an hour.
+const LATER: &str = "
+sequence: bench
+trigger: { follow: {} }
+min_gap: 0s
+steps:
+  - { id: one, after: 30m, say: { text: welcome } }
+  - { id: two, after: 1h, say: { text: guide } }
+  - { id: three, after: 3h, say: { text: tips } }
+  - { id: four, after: 23h, say: { text: offer } }
+  - { id: five, after: 47h, say: { text: last call } }
+";
+
 /// How long a held store runs before its memory is read: the ring is full by then.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Fills a store with `count` followers whose next step is hours away and one whose step is due,
-/// then opens it in a process of its own.
+/// Fills a store with `count` followers whose first step is minutes to half an hour away and one
+/// whose step is due, then opens it in a process of its own.
 #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
 pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
     let name = "pending";
-    let rig = Rig::new(base, name, FIVE_STEPS).await?;
+    let rig = Rig::new(base, name, LATER).await?;
     let now = rig.clock.now();
-    // Three minutes into the plan: the first step would be due at once, so it is sent first.
-    let platform = Arc::new(Instantly {
-        account: rig.account,
-        taken: AtomicUsize::new(0),
-    });
-    let (writer, account) = (rig.store.writer().clone(), rig.account);
-    let engine = Engine::start(rig, Arc::clone(&platform) as Arc<dyn Platform>);
     let spread = move |n: usize| {
-        let share = u64::try_from(n % 86_400).unwrap_or(0);
-        now.minus(Duration::from_secs(share % 500))
+        let seconds = u64::try_from(n % 1200).unwrap_or(0);
+        now.minus(Duration::from_secs(seconds))
     };
-    Rig::follow_through(&writer, account, 0..count, 2000, spread).await?;
-    until(|| platform.taken.load(Ordering::Relaxed) >= count).await;
-    let rig = engine.stop().await?;
-    let one = now.minus(Duration::from_secs(1));
-    Rig::follow_through(
-        rig.store.writer(),
-        account,
-        count..count + 1,
-        1,
-        move |_| one,
-    )
-    .await?;
+    rig.follow(0, count, 2000, spread).await?;
+    let due = now.minus(Duration::from_secs(1801));
+    rig.follow(count, count + 1, 1, move |_| due).await?;
     rig.close().await;
     let dir = base.join(name);
     let bytes = std::fs::metadata(dir.join("bench.db"))?.len();
@@ -70,7 +67,7 @@ pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
         format!("the holding process said: {said} {error}")
     })?;
     std::fs::remove_dir_all(&dir)?;
-    let ran = format!("{count} followers waiting for the second of 5 steps, SQLite, own process");
+    let ran = format!("{count} followers who wait for the first of 5 steps, process of its own");
     let size = |what: &str, value: f64, unit| {
         Figure::new(
             &format!("{what}, {count} pending"),
@@ -89,7 +86,7 @@ pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
 /// Opens the store of a folder, waits for its first fire, and says what that took.
 pub(super) async fn hold(dir: &Path) -> Result<String> {
     let from = Instant::now();
-    let rig = Rig::open(dir.to_owned(), FIVE_STEPS).await?;
+    let rig = Rig::open(dir.to_owned(), LATER).await?;
     let platform = Arc::new(Instantly {
         account: rig.account,
         taken: AtomicUsize::new(0),

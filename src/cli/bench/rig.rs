@@ -25,7 +25,7 @@ use crate::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
 use crate::store::accounts::{self, NewAccount};
 use crate::store::versions::{self, NewVersion};
 use crate::store::work::Armed;
-use crate::store::{Store, StoreSettings, Writer};
+use crate::store::{Store, StoreSettings};
 
 /// A store under measurement.
 pub(super) struct Rig {
@@ -181,19 +181,8 @@ impl Rig {
         callers: usize,
         at: impl Fn(usize) -> Timestamp + Send + Sync + 'static,
     ) -> Result<()> {
-        Self::follow_through(self.store.writer(), self.account, from..to, callers, at).await
-    }
-
-    /// As `follow`, through a writer whose store is at work elsewhere.
-    pub(super) async fn follow_through(
-        writer: &Writer,
-        account: AccountId,
-        range: Range<usize>,
-        callers: usize,
-        at: impl Fn(usize) -> Timestamp + Send + Sync + 'static,
-    ) -> Result<()> {
-        let at = Arc::new(at);
-        at_once(range, callers, move |n| {
+        let (writer, account, at) = (self.store.writer().clone(), self.account, Arc::new(at));
+        at_once(from..to, callers, move |n| {
             let (writer, arrival) = (writer.clone(), followed(n, at(n)));
             async move { writer.receive(account, arrival).await.map(drop) }
         })
