@@ -77,7 +77,7 @@ CREATE TABLE enrollments (
     account_id  INTEGER NOT NULL,
     version_id  INTEGER NOT NULL,
     enrolled_at INTEGER NOT NULL,
-    plan        BLOB NOT NULL,               -- due instants of all steps (store::enrollments)
+    plan        BLOB NOT NULL,               -- due instants of all steps, as seconds after enrolled_at
     step        INTEGER NOT NULL,            -- next step, from 0
     wake_at     INTEGER NOT NULL,            -- key of its timer or delivery; 0 when finished
     generation  INTEGER NOT NULL,            -- voids deliveries made for an earlier wake

@@ -42,21 +42,28 @@ pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
     })
 }
 
-/// A plan as it is stored: milliseconds after the enrollment, `0,600000,82800000`.
+/// A plan as it is stored: seconds after the enrollment, `0,600,82800.25`. Short, since every
+/// follower who waits has one, and readable with any SQLite shell.
 fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
-    let offsets: Vec<_> = plan
-        .iter()
-        .map(|due_at| due_at.0.saturating_sub(enrolled_at.0).to_string())
-        .collect();
-    offsets.join(",")
+    let offsets = plan.iter().map(|due_at| {
+        let offset_ms = due_at.0 - enrolled_at.0;
+        let (seconds, ms) = (offset_ms.div_euclid(1000), offset_ms.rem_euclid(1000));
+        match ms {
+            0 => seconds.to_string(),
+            ms => format!("{seconds}.{ms:03}"),
+        }
+    });
+    offsets.collect::<Vec<_>>().join(",")
 }
 
 fn read_plan(stored: &str, enrolled_at: Timestamp) -> Option<Vec<Timestamp>> {
     stored
         .split(',')
         .map(|offset| {
-            let offset: i64 = offset.parse().ok()?;
-            Some(Timestamp(enrolled_at.0.checked_add(offset)?))
+            let (seconds, ms) = offset.split_once('.').unwrap_or((offset, "0"));
+            let seconds: i64 = seconds.parse().ok()?;
+            let offset_ms = seconds.checked_mul(1000)?.checked_add(ms.parse().ok()?)?;
+            Some(Timestamp(enrolled_at.0.checked_add(offset_ms)?))
         })
         .collect()
 }
@@ -167,4 +174,31 @@ pub(super) async fn replan(tx: &DatabaseTransaction, moved: &[&Enrollment]) -> R
     )?)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plan_is_read_as_it_was_written(
+            enrolled_at in 0i64..4_000_000_000_000,
+            offsets in prop::collection::vec(-5_000i64..10_000_000_000, 1..50),
+        ) {
+            let enrolled_at = Timestamp(enrolled_at);
+            let plan: Vec<_> = offsets.iter().map(|ms| Timestamp(enrolled_at.0 + ms)).collect();
+            let stored = write_plan(&plan, enrolled_at);
+            prop_assert_eq!(read_plan(&stored, enrolled_at), Some(plan));
+        }
+    }
+
+    #[test]
+    fn a_damaged_plan_is_not_guessed_at() {
+        for stored in ["", "1,,2", "1.5.2", "x", "99999999999999999999"] {
+            assert_eq!(read_plan(stored, Timestamp(0)), None, "{stored}");
+        }
+    }
 }
