@@ -2,7 +2,7 @@
 //!
 //! All of it is decided at the enrollment: [`plan`] turns a sequence, an instant and a zone into
 //! one instant per step. The promises: never before the enrollment, never decreasing, `min_gap`
-//! apart, never inside quiet hours that shift. The same arguments give the same plan.
+//! apart, never inside quiet hours that shift, but for a step that answers the act itself. The same arguments give the same plan.
 //!
 //! Clocks that change: a time of day that a gap leaves out is the end of the gap; one that an
 //! overlap has twice is the first. Days are the zone's, so `day: 1` is the next date there, even
@@ -43,7 +43,8 @@ pub fn plan(
         };
         let earliest = plan.last().map_or(enrolled_at, |last| later(*last, gap));
         let mut due = wanted.max(earliest);
-        if let Some(end) = shifted(sequence, zone, due) {
+        let answers = step.answers() && due == enrolled_at;
+        if let Some(end) = shifted(sequence, zone, due).filter(|_| !answers) {
             // Everybody's night ends at one instant: this is where spreading matters most.
             let spread = later(end, jitter);
             due = match shifted(sequence, zone, spread) {
@@ -283,6 +284,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_step_that_answers_the_follow_comes_at_once_at_night_too() {
+        let quiet = "quiet_hours: { from: \"23:00\", to: \"08:00\" }\n";
+        check(
+            &format!("{quiet}{}", after_and_at(&["after: 0s", "after: 10m"])),
+            "Asia/Shanghai",
+            "2026-03-01T16:00:00Z",
+            &["03-02 00:00:00+08:00", "03-02 08:00:00+08:00"],
+        );
+    }
+
     /// The edges at one second before, at, and one second after.
     #[test]
     fn the_first_quiet_minute_is_quiet_and_the_last_instant_is_not() {
@@ -448,8 +460,9 @@ mod tests {
             for pair in plan.windows(2) {
                 prop_assert!(pair[1].since(pair[0]) >= sequence.min_gap);
             }
-            for due in plan {
-                prop_assert_eq!(quiet_until(&sequence, &zone, due), None);
+            for (due, step) in plan.into_iter().zip(&sequence.steps) {
+                let answers = step.answers() && due == start;
+                prop_assert!(answers || quiet_until(&sequence, &zone, due).is_none());
             }
         }
     }

@@ -52,6 +52,14 @@ pub struct Step {
     pub expire_after: Duration,
 }
 
+impl Step {
+    /// Whether it answers the act that enrolled the follower. Quiet hours do not keep such a step:
+    /// somebody who follows at midnight is awake, and waits for the answer.
+    pub fn answers(&self) -> bool {
+        self.due == Due::After(Duration::ZERO)
+    }
+}
+
 /// When a step is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {

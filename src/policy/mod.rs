@@ -20,6 +20,9 @@ use crate::journey::template::Facts;
 use crate::policy::account::Account;
 use crate::policy::grant::{Grants, Kind};
 
+/// How long a step that answers the follower's act is still that, and may disturb the night.
+const STILL_AN_ANSWER: Duration = Duration::from_secs(300);
+
 /// What policy says of a due step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -117,6 +120,10 @@ fn unwanted(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
 fn quiet(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
     let sequence = &case.version.sequence;
     let QuietHours { then, .. } = sequence.quiet_hours.as_ref()?;
+    let late = now.since(case.enrollment.due_at());
+    if case.step.answers() && late < STILL_AN_ANSWER {
+        return None;
+    }
     let zone = case.version.zone(&case.account.journey);
     let ends_at = plan::quiet_until(sequence, zone, now)?;
     Some(match then {

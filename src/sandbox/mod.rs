@@ -119,9 +119,10 @@ impl Sandbox {
             Some(path) => Some(Arc::new(keeper::Keeper::open(&path, &mut world)?)),
         };
         let world = Arc::new(world);
-        if let Some(keeper) = &keeper {
-            tokio::spawn(Arc::clone(keeper).run(Arc::clone(&world)));
-        }
+        let keeper = keeper.map(|keeper| {
+            let saving = tokio::spawn(Arc::clone(&keeper).run(Arc::clone(&world)));
+            (keeper, saving)
+        });
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let service = service::Service::new(Arc::clone(&world));
@@ -147,7 +148,8 @@ pub struct Running {
     /// Where it listens, with the real port.
     pub addr: SocketAddr,
     world: Arc<World>,
-    keeper: Option<Arc<keeper::Keeper>>,
+    /// What keeps the state, and the task that saves it now and then.
+    keeper: Option<(Arc<keeper::Keeper>, JoinHandle<()>)>,
     stop: CancellationToken,
     task: JoinHandle<io::Result<()>>,
 }
@@ -165,7 +167,9 @@ impl Running {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the sandbox did not stop in order");
         }
-        if let Some(keeper) = &self.keeper {
+        if let Some((keeper, saving)) = self.keeper {
+            // A save that is under way ends first: nothing is written after this function.
+            saving.await.ok();
             keeper.save_changes(&self.world).await;
         }
     }

@@ -88,7 +88,8 @@ pub(crate) struct RawTime {
     pub time: At<String>,
 }
 
-/// Hours of the day in which nothing is sent.
+/// Hours of the day in which nothing is sent, but for a step `after: 0s`, which answers the
+/// follower's own act.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "quiet_hours")]

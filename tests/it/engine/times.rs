@@ -63,6 +63,20 @@ async fn a_step_of_the_night_comes_in_the_morning() {
 }
 
 #[tokio::test]
+async fn the_answer_to_a_follow_at_night_comes_at_once() {
+    let welcome = sequence(
+        &format!("{NIGHT}shift }}"),
+        &[("0s", "hello"), ("10m", "guide")],
+    );
+    let town = Town::open(&[&welcome]).await;
+    town.advance(hours(16));
+    town.follow("ann").await;
+    town.pass(hours(24)).await;
+    assert_eq!(town.heard_after("ann"), [hours(16), hours(22)]);
+    town.end().await;
+}
+
+#[tokio::test]
 async fn a_step_of_the_night_is_skipped_where_the_sequence_says_so() {
     let welcome = sequence(
         &format!("{NIGHT}skip }}"),
