@@ -98,7 +98,8 @@ pub fn settle(
     }
     let next = now.plus(min_gap);
     let written = match answer.class {
-        AnswerClass::Accepted => enrollment.end_step(entry(Outcome::Sent), next),
+        // That it was taken is all there is to say, and there are millions of these.
+        AnswerClass::Accepted => enrollment.end_step(Entry::new(Outcome::Sent, now, ""), next),
         AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
         AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
         AnswerClass::Unsendable => enrollment.end_step(entry(Outcome::Failed), now),
