@@ -76,12 +76,6 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Ends once `now` is at least `at`, or a little earlier when the clock is stepped: callers
     /// look at `now` again after every wake.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
-
-    /// A small number that names the moment for measuring how long something took, in
-    /// milliseconds of this clock.
-    fn elapsed_ms(&self, since: Timestamp) -> i64 {
-        self.now().0.saturating_sub(since.0)
-    }
 }
 
 /// Longest real wait, so that a wall clock that is set is noticed within a second.

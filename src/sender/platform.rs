@@ -4,7 +4,6 @@
 //! back, and never retries a call whose answer it did not read: only the engine decides that.
 
 use std::fmt;
-use std::time::Duration;
 
 pub use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::ids::AccountId;
@@ -38,6 +37,3 @@ pub trait Platform: Send + Sync + fmt::Debug {
         Box::pin(async { None })
     }
 }
-
-/// How long one attempt may take, from the first byte to the answer, in real time.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);

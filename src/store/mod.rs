@@ -106,6 +106,23 @@ fn write<T>(lock: &RwLock<T>, value: T) {
     }
 }
 
+/// Whether something armed could not be told, since a queue was full: then the rows must be looked
+/// at.
+#[derive(Clone, Debug, Default)]
+struct Hints(Arc<AtomicBool>);
+
+impl Hints {
+    fn lose(&self) {
+        metrics::counter!("dripwheel_hints_dropped_total").increment(1);
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Asking clears it.
+    fn lost(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
@@ -115,8 +132,7 @@ pub struct Store {
     /// Number of this start of the store; intents of earlier starts are unknown sends.
     epoch: i64,
     path: PathBuf,
-    /// What was armed and could not be told, since a queue was full: the rows must be looked at.
-    hints_lost: Arc<AtomicBool>,
+    hints: Hints,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open, so that no second process writes.
     _lock: Option<std::fs::File>,
@@ -137,7 +153,7 @@ impl Store {
         let read = sqlite::connect_readers(&path).await?;
         let knowledge = Arc::new(Knowledge::default());
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
-        let hints_lost = Arc::new(AtomicBool::new(false));
+        let hints = Hints::default();
         let (writer, task) = writer::start(writer::Start {
             connection: write,
             knowledge: Arc::clone(&knowledge),
@@ -145,7 +161,7 @@ impl Store {
             lead: settings.lead,
             epoch,
             armed_tx,
-            hints_lost: Arc::clone(&hints_lost),
+            hints: hints.clone(),
         })
         .await?;
         let store = Self {
@@ -154,7 +170,7 @@ impl Store {
             knowledge,
             epoch,
             path,
-            hints_lost,
+            hints,
             task: std::sync::Mutex::new(Some(task)),
             _lock: Some(lock),
         };
@@ -181,13 +197,12 @@ impl Store {
 
     /// Notes that somebody could not be told of due deliveries.
     pub fn lose_hint(&self) {
-        metrics::counter!("dripwheel_hints_dropped_total").increment(1);
-        self.hints_lost.store(true, Ordering::Release);
+        self.hints.lose();
     }
 
     /// Whether due deliveries were armed that nobody was told of; asking clears it.
     pub fn hints_lost(&self) -> bool {
-        self.hints_lost.swap(false, Ordering::AcqRel)
+        self.hints.lost()
     }
 
     /// Bytes of the database and its write-ahead log on disk.

@@ -5,7 +5,6 @@
 //! after the commit and never before.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
@@ -22,7 +21,7 @@ use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
 use crate::store::work::{Act, Acted, Armed, DeliveryKey, Ended, Intended, Settled, Taken, Work};
-use crate::store::{Error, Knowledge, followers};
+use crate::store::{Error, Hints, Knowledge, followers};
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
 const INTAKE_MAX: usize = 16_384;
@@ -139,7 +138,7 @@ pub(super) struct Start {
     pub(super) lead: Duration,
     pub(super) epoch: i64,
     pub(super) armed_tx: mpsc::Sender<Armed>,
-    pub(super) hints_lost: Arc<AtomicBool>,
+    pub(super) hints: Hints,
 }
 
 /// Starts the writer.
@@ -248,8 +247,7 @@ impl Task {
         if !armed.is_empty() {
             // A full queue loses a hint, never a row: the scheduler's scans find it.
             if self.start.armed_tx.try_send(armed).is_err() {
-                self.start.hints_lost.store(true, Ordering::Release);
-                metrics::counter!("dripwheel_hints_dropped_total").increment(1);
+                self.start.hints.lose();
             }
         }
         Ok(answers)

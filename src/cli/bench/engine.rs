@@ -91,29 +91,26 @@ pub(super) async fn bulk(base: &Path, count: usize) -> Result<Figure> {
 
 /// Scheduler and sender at work on a rig.
 pub(super) struct Engine {
-    store: Arc<crate::store::Store>,
-    clock: Arc<dyn crate::clock::Clock>,
-    account: crate::journey::ids::AccountId,
+    rig: Rig,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    dir: std::path::PathBuf,
 }
 
 impl Engine {
-    pub(super) fn start(rig: Rig, platform: Arc<dyn Platform>) -> Self {
-        let (store, armed_rx, clock, account, dir) = rig.into_parts();
+    pub(super) fn start(mut rig: Rig, platform: Arc<dyn Platform>) -> Self {
+        let armed_rx = rig.take_armed();
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(1024);
         let scheduler = Scheduler::new(
-            Arc::clone(&store),
-            Arc::clone(&clock),
+            Arc::clone(&rig.store),
+            Arc::clone(&rig.clock),
             SCHEDULER,
             armed_rx,
             due_tx,
         );
         let sender = Sender::new(
-            Arc::clone(&store),
-            Arc::clone(&clock),
+            Arc::clone(&rig.store),
+            Arc::clone(&rig.clock),
             SenderSettings {
                 in_flight_max: 1024,
                 queue_max: 262_144,
@@ -125,14 +122,7 @@ impl Engine {
             tokio::spawn(scheduler.run(stop.clone())),
             tokio::spawn(sender.run(stop.clone())),
         ];
-        Self {
-            store,
-            clock,
-            account,
-            stop,
-            tasks,
-            dir,
-        }
+        Self { rig, stop, tasks }
     }
 
     pub(super) async fn stop(self) -> Result<Rig> {
@@ -140,12 +130,7 @@ impl Engine {
         for task in self.tasks {
             task.await?;
         }
-        Ok(Rig::from_parts(
-            self.store,
-            self.clock,
-            self.account,
-            self.dir,
-        ))
+        Ok(self.rig)
     }
 }
 

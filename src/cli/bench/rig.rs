@@ -30,7 +30,7 @@ use crate::store::{Store, StoreSettings};
 /// A store under measurement.
 pub(super) struct Rig {
     pub(super) store: Arc<Store>,
-    pub(super) armed_rx: mpsc::Receiver<Armed>,
+    armed_rx: mpsc::Receiver<Armed>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) account: AccountId,
     dir: PathBuf,
@@ -127,37 +127,9 @@ impl Rig {
         })
     }
 
-    pub(super) fn into_parts(
-        self,
-    ) -> (
-        Arc<Store>,
-        mpsc::Receiver<Armed>,
-        Arc<dyn Clock>,
-        AccountId,
-        PathBuf,
-    ) {
-        (
-            self.store,
-            self.armed_rx,
-            self.clock,
-            self.account,
-            self.dir,
-        )
-    }
-
-    pub(super) fn from_parts(
-        store: Arc<Store>,
-        clock: Arc<dyn Clock>,
-        account: AccountId,
-        dir: PathBuf,
-    ) -> Self {
-        Self {
-            store,
-            armed_rx: mpsc::channel(1).1,
-            clock,
-            account,
-            dir,
-        }
+    /// Hands what the store arms to whoever works on it.
+    pub(super) fn take_armed(&mut self) -> mpsc::Receiver<Armed> {
+        std::mem::replace(&mut self.armed_rx, mpsc::channel(1).1)
     }
 
     /// Closes the store and removes its folder.
