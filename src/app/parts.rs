@@ -17,9 +17,8 @@ use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
 use crate::policy::profile;
-use crate::sender::platform::Platform;
 use crate::sender::shelf::StoreShelf;
-use crate::sender::wechat::{WechatClient, WechatSettings, http_client};
+use crate::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
 use crate::store::Store;
 use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
@@ -84,6 +83,8 @@ pub(super) fn account(
                 name: account.name.clone(),
                 zone,
             },
+            sends: true,
+            passive_reply: account.passive_reply.unwrap_or(profile.passive_reply),
             profile,
             rate: Rate {
                 per_second: Some(account.rate.per_second),
@@ -154,10 +155,10 @@ pub(super) fn platforms(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
-) -> Result<Vec<Arc<dyn Platform>>, StartError> {
+) -> Result<Arc<Clients>, StartError> {
     let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
     let shelf = Arc::new(StoreShelf(Arc::clone(store)));
-    let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
+    let clients = Clients::default();
     for account in &config.accounts {
         let Some(known) = store.knowledge().account_named(&account.key) else {
             continue;
@@ -176,12 +177,8 @@ pub(super) fn platforms(
             allow_private_media: false,
         };
         let (shelf, clock) = (shelf.clone(), Arc::clone(clock));
-        platforms.push(Arc::new(WechatClient::new(
-            settings,
-            shelf,
-            clock,
-            http.clone(),
-        )));
+        let client = WechatClient::new(settings, shelf, clock, http.clone());
+        clients.put(Arc::new(client));
     }
-    Ok(platforms)
+    Ok(Arc::new(clients))
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, Timestamp};
+use crate::journey::sequence::Fallback;
 use crate::journey::template;
 use crate::policy::settle::AccountNews;
-use crate::sender::platform::{Answer, AnswerClass, Parcel, Platform};
+use crate::sender::platform::{Answer, AnswerClass, Content, Parcel, Platform};
 use crate::store::work::{DeliveryKey, Ended, Send, Settled};
 use crate::store::{Error, Store};
 
@@ -85,12 +86,23 @@ fn parcel(send: &Send) -> Result<Parcel, Answer> {
     let step = steps
         .get(usize::from(send.step))
         .ok_or_else(|| broken("the version has no such step".into()))?;
-    let message = step.say.to(&send.facts.language);
-    let message = template::render(message, &send.facts)
-        .map_err(|error| broken(format!("template: {error}")))?;
+    let failed = |error| broken(format!("template: {error}"));
+    let content = match send.fare.fallback_of(step) {
+        Some(Fallback::SubscriptionNotice(form)) => {
+            Content::SubscriptionNotice(template::fill(form, &send.facts).map_err(failed)?)
+        }
+        Some(Fallback::Template(form)) => {
+            Content::Template(template::fill(form, &send.facts).map_err(failed)?)
+        }
+        Some(Fallback::MassSend) | None => {
+            let message = step.say.to(&send.facts.language);
+            Content::Message(template::render(message, &send.facts).map_err(failed)?)
+        }
+    };
     Ok(Parcel {
         openid: send.openid.clone(),
-        message,
+        content,
+        message_id: format!("{}-{}", send.key.enrollment.0, send.step),
     })
 }
 

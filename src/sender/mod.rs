@@ -26,7 +26,7 @@ use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
 use crate::sender::attempt::{Done, attempt};
 use crate::sender::breaker::Breaker;
-use crate::sender::platform::{Answer, AnswerClass, Platform};
+use crate::sender::platform::{Answer, AnswerClass, Platforms};
 use crate::sender::turns::{QUEUE_MAX, Turns};
 use crate::store::work::{DeliveryKey, Intended};
 use crate::store::{Error, Store, accounts, deliveries};
@@ -57,7 +57,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(12);
 pub struct Sender {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    platforms: HashMap<AccountId, Arc<dyn Platform>>,
+    platforms: Arc<dyn Platforms>,
+    /// Which change of the accounts the turns know.
+    accounts_seen: u64,
     due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
     done_tx: mpsc::Sender<Done>,
     done_rx: mpsc::Receiver<Done>,
@@ -73,48 +75,57 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender for `platforms`, one per account.
+    /// A sender for `platforms`.
     pub fn new(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         settings: SenderSettings,
-        platforms: Vec<Arc<dyn Platform>>,
+        platforms: Arc<dyn Platforms>,
         due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
     ) -> Self {
         let now = clock.now();
-        let platforms: HashMap<_, _> = platforms
-            .into_iter()
-            .map(|platform| (platform.account(), platform))
-            .collect();
-        let mut turns = Turns::new(settings.queue_max);
-        let accounts = store.knowledge().accounts();
-        // Without a way to its platform an account's deliveries stay due: an intent could not end.
-        for account in accounts
-            .values()
-            .filter(|one| platforms.contains_key(&one.journey.id))
-        {
-            let Account {
-                rate,
-                in_flight_max,
-                ..
-            } = **account;
-            turns.add_account(account.journey.id, rate, in_flight_max, now);
-        }
         let (done_tx, done_rx) = mpsc::channel(settings.in_flight_max.max(1) * 2);
-        Self {
+        let mut sender = Self {
             platforms,
+            accounts_seen: 0,
             store,
             clock,
             due_rx,
             done_tx,
             done_rx,
-            turns,
+            turns: Turns::new(settings.queue_max),
             breakers: HashMap::new(),
             resting: HashMap::new(),
             free: settings.in_flight_max.max(1),
             looked_at: now,
             seen_at: now,
             attempts: TaskTracker::new(),
+        };
+        sender.take_accounts(now);
+        sender
+    }
+
+    /// Lets the accounts in that have come since, and stops those that may not send any more.
+    fn take_accounts(&mut self, now: Timestamp) {
+        let changes = self.store.knowledge().account_changes();
+        if changes == self.accounts_seen {
+            return;
+        }
+        self.accounts_seen = changes;
+        for account in self.store.knowledge().accounts().values() {
+            let id = account.journey.id;
+            // Without a way to its platform an account's deliveries stay due: an intent could not
+            // end.
+            if !account.sends || self.platforms.of(id).is_none() {
+                self.turns.remove_account(id);
+            } else {
+                let Account {
+                    rate,
+                    in_flight_max,
+                    ..
+                } = **account;
+                self.turns.add_account(id, rate, in_flight_max, now);
+            }
         }
     }
 
@@ -155,6 +166,7 @@ impl Sender {
             self.take_in();
             // One instant for the whole round, so that what comes due meanwhile ends the sleep.
             let now = self.clock.now();
+            self.take_accounts(now);
             if let Err(error) = self.feed(now).await {
                 tracing::error!(%error, "due deliveries could not be read");
             }
@@ -239,13 +251,7 @@ impl Sender {
                 clock: Arc::clone(&self.clock),
                 done_tx: self.done_tx.clone(),
                 attempts: self.attempts.clone(),
-                platforms: keys
-                    .iter()
-                    .filter_map(|key| {
-                        let platform = self.platforms.get(&key.account)?;
-                        Some((key.account, Arc::clone(platform)))
-                    })
-                    .collect(),
+                platforms: Arc::clone(&self.platforms),
             };
             self.attempts.spawn(hand.send(keys));
         }
@@ -323,7 +329,7 @@ struct Hand {
     clock: Arc<dyn Clock>,
     done_tx: mpsc::Sender<Done>,
     attempts: TaskTracker,
-    platforms: HashMap<AccountId, Arc<dyn Platform>>,
+    platforms: Arc<dyn Platforms>,
 }
 
 impl Hand {
@@ -353,12 +359,11 @@ impl Hand {
     async fn send(self, keys: Vec<DeliveryKey>) {
         let mut intended = self.intend(&keys).await.into_iter();
         for key in keys {
-            let platform = self.platforms.get(&key.account);
+            let platform = self.platforms.of(key.account);
             match (intended.next(), platform) {
                 (Some(Intended::Send(send)), Some(platform)) => {
                     let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
-                    let attempt =
-                        attempt(store, Arc::clone(platform), Arc::clone(&self.clock), *send);
+                    let attempt = attempt(store, platform, Arc::clone(&self.clock), *send);
                     self.attempts.spawn(async move {
                         done_tx.send(attempt.await).await.ok();
                     });

@@ -46,6 +46,8 @@ pub fn state(word: &'static str, lang: Lang) -> &'static str {
         "due" => "已到期",
         "sending" => "发送中",
         "held" => "暂留",
+        "delivered" => "已送达",
+        "undelivered" => "未送达",
         "sent" => "已发送",
         "refused" => "被拒绝",
         "expired" => "已过期",
@@ -110,6 +112,8 @@ phrases! {
     UnknownTwice: "the answer was lost again after it was sent once more: it may or may not have arrived", "再发一次后应答再次丢失：可能送达，也可能没有";
     UnknownLeft: "the answer was lost: it may or may not have arrived, and the sequence says not to send it again", "应答丢失：可能送达，也可能没有；按序列设置不再重发";
     Retried: "an attempt failed for certain: another follows", "一次尝试确定失败：将重试";
+    Delivered: "the platform reports that it arrived", "平台报告已送达";
+    Undelivered: "the platform reports that it did not arrive", "平台报告未送达";
     Held: "held: {reason}", "暂留：{reason}";
     WithCode: "{what} — {code}: {meaning}", "{what} — {code}：{meaning}";
     WithPlainCode: "{what} — code {code}", "{what} — 错误码 {code}";

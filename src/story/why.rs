@@ -169,6 +169,8 @@ fn ended(stage: &Stage, end: &OutcomeEntry, voice: &Voice) -> String {
         // These end no step; the rows of a later release may say otherwise.
         Outcome::Retried => Phrase::Retried,
         Outcome::Held => Phrase::Held,
+        Outcome::Delivered => Phrase::Delivered,
+        Outcome::Undelivered => Phrase::Undelivered,
     };
     let said = voice.say(phrase, &values);
     if end.outcome == Outcome::Sent {
@@ -198,6 +200,8 @@ pub fn entry(stage: &Stage, entry: &OutcomeEntry, voice: &Voice) -> String {
         }
         Outcome::Held => voice.say(Phrase::Held, &values),
         Outcome::Cancelled if entry.steps > 1 => voice.say(Phrase::CancelledRest, &values),
+        Outcome::Delivered => voice.say(Phrase::Delivered, &[]),
+        Outcome::Undelivered => detailed(entry, voice.say(Phrase::Undelivered, &[])),
         Outcome::Unknown | Outcome::Refused | Outcome::Failed => {
             detailed(entry, ended(stage, entry, voice))
         }
