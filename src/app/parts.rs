@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
 use crate::app::StartError;
+use crate::app::companion::ByClients;
 use crate::clock::Clock;
 use crate::config::{self, CallbackMode, Config, directory};
+use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
 use crate::inbound::cipher::Cipher;
 use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
@@ -104,6 +106,7 @@ pub(super) fn doors(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
+    clients: &Arc<Clients>,
 ) -> Result<Doors, StartError> {
     let mut entrances = HashMap::new();
     for account in &config.accounts {
@@ -143,15 +146,18 @@ pub(super) fn doors(
         };
         entrances.insert(account.key.clone(), entrance);
     }
-    Ok(Doors::new(
+    let companion = Arc::new(ByClients(Arc::clone(clients)));
+    let replies = Replies::new(Arc::clone(store), Arc::clone(clock), companion);
+    let doors = Doors::new(
         entrances,
         Arc::clone(store),
         Arc::clone(clock),
         config.server.callback_body_max,
-    ))
+    );
+    Ok(doors.with_replies(replies))
 }
 
-pub(super) fn platforms(
+pub(super) fn clients(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,

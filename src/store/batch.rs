@@ -89,14 +89,12 @@ impl<'a> Batch<'a> {
                 Work::Receive {
                     account,
                     arrival,
-                    passive,
+                    offer,
                     ..
                 } => {
                     let fresh = fresh.contains(&index);
                     let mut taken = batch.receive(*account, arrival, fresh);
-                    if *passive && let Some(id) = batch.people.id_of(*account, &arrival.openid) {
-                        taken.passive = batch.answer_passively(id, arrival, fresh);
-                    }
+                    taken.passive = batch.answer(*account, arrival, *offer, fresh);
                     Answered::Taken(taken)
                 }
                 Work::Act {

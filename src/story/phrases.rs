@@ -128,6 +128,8 @@ phrases! {
     Scanned: "scanned a QR code", "扫描二维码";
     Clicked: "clicked the menu", "点击菜单";
     Message: "wrote a message", "发来消息";
+    Consents: "allowed or refused subscription notices", "同意或拒绝订阅通知";
+    Report: "the platform's report on a message", "平台的消息报告";
     Other: "another event", "其他事件";
     WordFollowed: "a follow", "关注";
     WordScanned: "a scan", "扫码";

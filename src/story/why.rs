@@ -231,6 +231,8 @@ fn event_phrase(kind: &str) -> Phrase {
         "scanned" => Phrase::Scanned,
         "clicked" => Phrase::Clicked,
         "message" => Phrase::Message,
+        "consents" => Phrase::Consents,
+        "report" => Phrase::Report,
         _ => Phrase::Other,
     }
 }
