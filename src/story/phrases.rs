@@ -97,6 +97,10 @@ phrases! {
     NoneReleases: "the account's rules open no grant", "该公众号的规则不授予任何发送许可";
     SentAfter: "sent {span} after it was due", "到期后 {span}发出";
     SentOnTime: "sent on time", "准时发出";
+    ByPassiveReply: "as the answer to the follower's own event", "作为对粉丝事件的被动回复";
+    BySubscriptionNotice: "as a subscription notice", "以订阅通知发出";
+    ByTemplate: "as a template message", "以模板消息发出";
+    ByMassSend: "with a mass send", "以群发发出";
     SentHeld: "sent {span} after it was due: it had waited for the follower", "到期后 {span}发出：此前在等待粉丝互动";
     SentRetried: "sent {span} after it was due, at attempt {n}", "到期后 {span}发出，第 {n} 次尝试成功";
     SentAgain: "sent {span} after it was due; an earlier answer was lost, so it may have arrived twice", "到期后 {span}发出；之前一次应答丢失，可能送达两次";
