@@ -171,6 +171,26 @@ async fn an_answer_that_was_lost_three_times_is_unknown_and_sent_by_a_customer_m
 }
 
 #[tokio::test]
+async fn copies_of_one_callback_at_once_are_all_given_the_one_answer() {
+    let pair = start(WELCOME).await;
+    let seconds = pair.clock.now().seconds();
+    let nonces: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    let posts = nonces
+        .iter()
+        .map(|nonce| post(&pair, "oAnn", seconds, nonce));
+    let answers = futures_util::future::join_all(posts).await;
+    let first = answers[0].clone();
+    assert!(first.is_some());
+    assert!(answers.iter().all(|answer| *answer == first), "{answers:?}");
+    pair.at(SURE);
+    eventually("the reply is confirmed", async || {
+        ends(&pair).await == [(0, SENT, BY_REPLY)]
+    })
+    .await;
+    assert_clean(&pair).await;
+}
+
+#[tokio::test]
 async fn a_kind_that_no_reply_can_carry_travels_as_a_customer_message() {
     let pair = start(
         "
