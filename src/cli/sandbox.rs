@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::config::{CallbackMode, Config, directory};
 use crate::journey::sequence::Trigger;
 use crate::sandbox::{
-    Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings, SendQuota,
+    AccountRules, Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings,
 };
 
 #[derive(clap::Args, Debug)]
@@ -87,7 +87,7 @@ pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<Sandbox
             profile,
             name: account.name.clone(),
             menu: menu.clone(),
-            quota: SendQuota::default(),
+            rules: AccountRules::default(),
         });
     }
     if accounts.is_empty() {

@@ -52,6 +52,15 @@ pub enum FaultKind {
         #[serde(default = "not_latest")]
         code: i32,
     },
+    /// Template messages, subscription notices and mass sends only: the call is accepted, nobody
+    /// receives the message, and the result says this.
+    Undelivered {
+        #[serde(default = "system_failed")]
+        status: String,
+        /// `ErrorCode` of a subscription notice.
+        #[serde(default = "system_error")]
+        code: i32,
+    },
     /// Callbacks only: the event is never pushed.
     Drop,
     /// Callbacks only: the answer is taken as lost, so the event is pushed again.
@@ -60,6 +69,14 @@ pub enum FaultKind {
 
 fn gibibyte() -> u64 {
     1 << 30
+}
+
+fn system_failed() -> String {
+    "failed: system failed".to_owned()
+}
+
+fn system_error() -> i32 {
+    -1
 }
 
 fn not_latest() -> i32 {
@@ -84,6 +101,7 @@ impl FaultKind {
             Self::Redirect { .. } => "redirect",
             Self::Errcode { .. } => "errcode",
             Self::KillTokens { .. } => "kill_tokens",
+            Self::Undelivered { .. } => "undelivered",
             Self::Drop => "drop",
             Self::LoseAnswer => "lose_answer",
         }

@@ -3,6 +3,7 @@
 //! Shapes and refusals follow the platform's page on customer-service messages. Whether the
 //! follower may be written to is not asked here (`followers`), nor is anything recorded (`send`).
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,6 +61,14 @@ pub enum Shown {
         appid: String,
         pagepath: String,
         thumb_media_id: String,
+    },
+    /// A template with its values: a template message or a subscription notice.
+    Template {
+        template_id: String,
+        title: String,
+        /// Names and values.
+        rows: Vec<(String, String)>,
+        url: String,
     },
     /// What the follower did other than writing.
     Did {
@@ -170,9 +179,9 @@ struct MiniProgram {
     thumb_media_id: String,
 }
 
-/// Reads a body: 44002 when empty, 47001 when it is not the JSON asked for, 40033 when it escapes
+/// Reads a call's body: 44002 when empty, 47001 when it is not the JSON asked for, 40033 when it escapes
 /// Chinese characters instead of writing them.
-pub(super) fn parse(body: &[u8]) -> Result<Call, Refusal> {
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() {
         return Err(Refusal::EMPTY_POST);
     }
@@ -374,7 +383,7 @@ mod tests {
             shelf: &shelf,
             now: Timestamp(0),
         };
-        parse(body.as_bytes())?.into_shown(context)
+        json::<Call>(body.as_bytes())?.into_shown(context)
     }
 
     #[test]

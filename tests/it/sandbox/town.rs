@@ -96,8 +96,8 @@ pub struct Plan {
     pub mode: Mode,
     pub format: Format,
     pub profile: Profile,
-    pub per_day: u64,
-    pub per_minute: Option<u64>,
+    /// What differs from the usual rules.
+    pub rules: Value,
 }
 
 impl Default for Plan {
@@ -106,8 +106,7 @@ impl Default for Plan {
             mode: Mode::Safe,
             format: Format::Xml,
             profile: Profile::Wechat2023,
-            per_day: 500_000,
-            per_minute: None,
+            rules: json!({}),
         }
     }
 }
@@ -124,7 +123,7 @@ pub fn account(plan: &Plan, callback: SocketAddr) -> SandboxAccount {
         "callback_url": format!("http://{callback}/callback/main?shop=1"),
         "profile": plan.profile,
         "name": "甜甜圈小店",
-        "quota": {"per_day": plan.per_day, "per_minute": plan.per_minute},
+        "rules": plan.rules,
     }))
     .unwrap()
 }
