@@ -33,6 +33,8 @@ const CLIENT_ID_LIFE: Duration = Duration::from_secs(24 * 3600);
 const IMAGES_MAX: usize = 20;
 /// Mass sends that `mass/get` still knows.
 const SENDS_MAX: usize = 10_000;
+/// A message without its openids, as bounded as that of any other carrier.
+const CONTENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a refused body that the record keeps.
 const REFUSED_BYTES_MAX: usize = 4 * 1024;
 
@@ -246,6 +248,10 @@ fn read(body: &[u8]) -> Result<Wanted, Refusal> {
         Some(_) => return Err(Refusal::JSON),
     };
     let content = serde_json::to_vec(&message).map_err(|_| Refusal::JSON)?;
+    // It is remembered for each of its receivers.
+    if content.len() > CONTENT_BYTES_MAX {
+        return Err(Refusal::CONTENT_SIZE);
+    }
     Ok(Wanted {
         openids: people,
         client_id,
