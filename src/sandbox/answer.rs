@@ -15,9 +15,6 @@ use super::{Account, World};
 use crate::inbound::cipher::CipherError;
 use crate::inbound::signature::verify;
 
-/// Largest text in bytes of UTF-8.
-const TEXT_BYTES_MAX: usize = 2048;
-
 /// A passive reply that the platform takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Given {
@@ -53,7 +50,7 @@ pub(super) enum Wrong {
     Kind,
     #[error("the reply names a media id that does not exist")]
     Media,
-    #[error("the reply's text is longer than 2048 bytes")]
+    #[error("the reply's text is longer than the platform takes")]
     TextSize,
 }
 
@@ -113,7 +110,7 @@ pub(super) fn judge(
         Some(Shown::Image { media_id }) => media(media_id, MediaKind::Image)?,
         Some(Shown::Voice { media_id }) => media(media_id, MediaKind::Voice)?,
         Some(Shown::Video { media_id, .. }) => media(media_id, MediaKind::Video)?,
-        Some(Shown::Text { content }) if content.len() > TEXT_BYTES_MAX => {
+        Some(Shown::Text { content }) if content.len() > account.settings.rules.text_bytes_max => {
             return Err(Wrong::TextSize);
         }
         _ => {}

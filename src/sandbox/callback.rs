@@ -118,6 +118,7 @@ pub(super) async fn push(
             api: CALLBACK,
             account: Some(&account.app_id),
             openid: Some(openid),
+            event: Some(event.name()),
             is_at_door: false,
         };
         let fault = world.faults.pick(&target);

@@ -278,6 +278,9 @@ fn check_fault(fault: &Fault) -> Result<(), ControlError> {
         FaultKind::Delay { .. } => None,
         _ => Some(false),
     };
+    if fault.event.is_some() && fault.api != CALLBACK {
+        return Err(ControlError::Invalid("only callbacks tell events"));
+    }
     let has_result = [Api::TemplateSend, Api::NoticeSend, Api::MassSend]
         .iter()
         .any(|api| api.path() == fault.api);

@@ -78,7 +78,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    /// What logs call it.
+    /// What logs and faults call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Acted(action) => action.name(),
@@ -99,7 +99,7 @@ impl Action {
         }
     }
 
-    /// What logs call it.
+    /// What logs and faults call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Follow { .. } => "follow",

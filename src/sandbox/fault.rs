@@ -126,6 +126,10 @@ pub struct Fault {
     /// One follower; everybody when absent.
     #[serde(default)]
     pub openid: Option<String>,
+    /// Callbacks only: what they tell, such as `follow`, `popup` or `template_result`; anything when
+    /// absent.
+    #[serde(default)]
+    pub event: Option<String>,
     #[serde(flatten)]
     pub kind: FaultKind,
     /// How many calls it hits; without end when absent.
@@ -147,6 +151,7 @@ impl Fault {
             api: api.to_owned(),
             account: None,
             openid: None,
+            event: None,
             kind,
             times: Some(times),
             probability: None,
@@ -176,6 +181,10 @@ impl Fault {
                 .openid
                 .as_deref()
                 .is_none_or(|openid| call.openid == Some(openid))
+            && self
+                .event
+                .as_deref()
+                .is_none_or(|event| call.event == Some(event))
     }
 }
 
@@ -188,6 +197,8 @@ pub(super) struct Target<'a> {
     pub(super) api: &'a str,
     pub(super) account: Option<&'a str>,
     pub(super) openid: Option<&'a str>,
+    /// What a callback tells.
+    pub(super) event: Option<&'a str>,
     /// At the door the body has not been read: only resets before it happen there.
     pub(super) is_at_door: bool,
 }
@@ -299,6 +310,7 @@ mod tests {
             api: SEND,
             account: Some("wx1"),
             openid,
+            event: None,
             is_at_door: false,
         }
     }

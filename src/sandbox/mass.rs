@@ -288,6 +288,7 @@ fn show(
         account: account.index,
         shelf: &incoming.world.shelf,
         now: incoming.now,
+        text_bytes_max: account.settings.rules.text_bytes_max,
     };
     let one = |message: Value| {
         let call: Call = serde_json::from_value(message).map_err(|_| Refusal::JSON)?;

@@ -12,9 +12,6 @@ use super::event::Action;
 use super::media::{MediaKind, Shelf};
 use crate::clock::Timestamp;
 
-/// Largest text in bytes of UTF-8.
-const TEXT_BYTES_MAX: usize = 2048;
-
 /// What a phone shows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -222,6 +219,8 @@ pub(super) struct Context<'a> {
     pub(super) account: usize,
     pub(super) shelf: &'a Shelf,
     pub(super) now: Timestamp,
+    /// By the account's rules.
+    pub(super) text_bytes_max: usize,
 }
 
 impl Context<'_> {
@@ -239,7 +238,7 @@ impl Call {
     /// What the phone will show, or the refusal of the content.
     pub(super) fn into_shown(self, context: Context<'_>) -> Result<Shown, Refusal> {
         match self.msgtype.as_str() {
-            "text" => text(self.text),
+            "text" => text(self.text, context.text_bytes_max),
             "image" => {
                 let file = self.image.ok_or(Refusal::MEDIA_ID)?;
                 let media_id = context.media(file.media_id, &[MediaKind::Image])?;
@@ -307,12 +306,12 @@ impl Call {
     }
 }
 
-fn text(text: Option<Text>) -> Result<Shown, Refusal> {
+fn text(text: Option<Text>, bytes_max: usize) -> Result<Shown, Refusal> {
     let content = text.map(|text| text.content).unwrap_or_default();
     if content.is_empty() {
         return Err(Refusal::EMPTY_CONTENT);
     }
-    if content.len() > TEXT_BYTES_MAX {
+    if content.len() > bytes_max {
         return Err(Refusal::CONTENT_SIZE);
     }
     Ok(Shown::Text { content })
@@ -382,6 +381,7 @@ mod tests {
             account: 0,
             shelf: &shelf,
             now: Timestamp(0),
+            text_bytes_max: 2048,
         };
         json::<Call>(body.as_bytes())?.into_shown(context)
     }

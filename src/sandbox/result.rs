@@ -45,12 +45,12 @@ pub(super) struct MassCounts {
 }
 
 impl Outcome {
-    /// What logs call it.
+    /// What logs and faults call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Template { .. } => "template result",
-            Self::Notice { .. } => "notice result",
-            Self::Mass { .. } => "mass result",
+            Self::Template { .. } => "template_result",
+            Self::Notice { .. } => "notice_result",
+            Self::Mass { .. } => "mass_result",
         }
     }
 

@@ -29,6 +29,8 @@ pub struct AccountRules {
     pub stacking: Stacking,
     /// Whether a send is still taken in the very second in which 60 s or 48 h are over.
     pub last_instant_counts: bool,
+    /// Bytes of UTF-8 in one text, 45002 beyond. Accounts found this limit; no document names one.
+    pub text_bytes_max: usize,
     /// Whether a passive reply takes one message from the grant. No document says that it does.
     pub passive_reply_spends: bool,
     /// Mass messages that one follower may receive in a calendar month; those beyond are filtered.
@@ -51,6 +53,7 @@ impl Default for AccountRules {
             day_begins_at: 0,
             stacking: Stacking::Max,
             last_instant_counts: false,
+            text_bytes_max: 2048,
             passive_reply_spends: false,
             mass_per_month: 4,
             mass_again_after_seconds: 60,

@@ -60,6 +60,7 @@ fn judge(
         account: account.index,
         shelf: &incoming.world.shelf,
         now: incoming.now,
+        text_bytes_max: account.settings.rules.text_bytes_max,
     };
     let shown = call.into_shown(context)?;
     Ok((account.followers.spend(&openid, incoming.now)?, shown))

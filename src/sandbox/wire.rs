@@ -130,6 +130,7 @@ impl Aim {
             api: self.api.path(),
             account: self.account.as_deref(),
             openid: self.openid.as_deref(),
+            event: None,
             is_at_door: self.is_at_door,
         }
     }

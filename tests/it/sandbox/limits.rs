@@ -160,6 +160,25 @@ async fn open_questions_of_grants_are_answered_by_the_rules() {
 }
 
 #[tokio::test]
+async fn a_text_is_as_long_as_the_rules_allow() {
+    for (rules, length, wanted) in [
+        (json!({}), 2048, 0),
+        (json!({}), 2049, 45002),
+        (json!({"text_bytes_max": 600}), 600, 0),
+        (json!({"text_bytes_max": 600}), 603, 45002),
+    ] {
+        let (town, token) = town(rules).await;
+        let content = "x".repeat(length);
+        let body = json!({"touser": "ann", "msgtype": "text", "text": {"content": content}});
+        assert_eq!(
+            town.send(&token, &body.to_string()).await,
+            wanted,
+            "{length}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_last_second_is_closed_unless_the_rules_open_it() {
     for (profile, seconds) in [(Profile::Wechat2023, 60), (Profile::Wechat48h, 172_800)] {
         for (counts, at_end) in [(false, 45015), (true, 0)] {

@@ -198,6 +198,39 @@ async fn a_month_brings_four_and_a_minute_takes_sixty() {
 }
 
 #[tokio::test]
+async fn pictures_are_shown_one_by_one() {
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n rest";
+    let (town, token) = town(json!({})).await;
+    let path = format!("/cgi-bin/media/upload?access_token={token}&type=image");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(town.upload(&path, PNG).await["media_id"].clone());
+    }
+    let both = json!({
+        "touser": ["ann", "bob"],
+        "msgtype": "images",
+        "images": {"media_ids": ids, "recommend": "x"},
+    });
+    assert_eq!(town.call(&token, MASS_SEND, both).await["errcode"], 0);
+    let one = json!({
+        "touser": ["ann", "bob"],
+        "msgtype": "image",
+        "image": {"media_id": ids[0]},
+    });
+    assert_eq!(town.call(&token, MASS_SEND, one).await["errcode"], 0);
+    let chat = town.control.messages(APP_ID, "bob").unwrap();
+    let shown = chat
+        .iter()
+        .map(|line| serde_json::to_value(&line.shown).unwrap());
+    let shown: Vec<Value> = shown
+        .skip(1)
+        .map(|shown| shown["media_id"].clone())
+        .collect();
+    assert_eq!(shown, [ids[0].clone(), ids[1].clone(), ids[0].clone()]);
+    assert_eq!(town.received("bob").len(), 2);
+}
+
+#[tokio::test]
 async fn a_mass_send_may_fail_after_it_was_accepted() {
     let (town, token) = town(json!({})).await;
     let rule = json!({"faults": [

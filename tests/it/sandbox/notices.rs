@@ -275,6 +275,30 @@ async fn the_phone_shows_a_card_and_takes_consent() {
 }
 
 #[tokio::test]
+async fn a_result_may_be_lost_while_other_events_come_through() {
+    let (town, token) = town(json!({})).await;
+    let rule = json!({"faults": [
+        {"api": "callback", "event": "template_result", "kind": "drop", "times": 1},
+    ]});
+    assert_eq!(town.control_api("faults", rule).await.0, 200);
+    town.act("ann", Action::Click { key: "K".into() }).await;
+    let lost = town.call(&token, TEMPLATE_SEND, order("a")).await;
+    for _ in 0..6_000 {
+        if town.control.faults()[0].hits > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let told = town.call(&token, TEMPLATE_SEND, order("b")).await;
+    let result = town.pushed("TEMPLATESENDJOBFINISH").await;
+    assert!(result.contains(&format!("<MsgID>{}<", told["msgid"])));
+    assert!(!result.contains(&lost["msgid"].to_string()));
+    assert!(town.pushed("CLICK").await.contains("<![CDATA[K]]>"));
+    let rule = json!({"faults": [{"api": BIZSEND, "event": "follow", "kind": "hang"}]});
+    assert_eq!(town.control_api("faults", rule).await.0, 400);
+}
+
+#[tokio::test]
 async fn results_are_callbacks_like_any_other_and_end_with_the_sandbox() {
     let town = Town::build(
         Plan {
