@@ -2,6 +2,7 @@
 
 mod api;
 mod callbacks;
+mod carriers;
 mod commits;
 mod console;
 mod engine;
