@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use super::reply::Reply;
 use super::settings::{Format, Mode, SandboxLimits};
 use super::{Account, World, lock, random};
 use crate::clock::Timestamp;
+use crate::inbound::cipher::{Cipher, CipherError};
 use crate::inbound::signature::{sign, verify};
 
 /// Largest answer read; real replies have a few hundred bytes.
@@ -34,7 +35,7 @@ const PUSH_LINES_MAX: usize = 200;
 pub struct Pushed {
     /// A valid answer came.
     pub accepted: bool,
-    /// A fault kept the event from being pushed at all.
+    /// The event was not pushed at all: a fault kept it back, or no server listens for the account.
     pub dropped: bool,
     /// What the account answered for the phone.
     pub reply: Option<Shown>,
@@ -52,6 +53,31 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Real milliseconds.
     pub elapsed_ms: u64,
+}
+
+/// Who takes an account's callbacks, and how.
+#[derive(Debug)]
+pub(super) struct Recipient<'a> {
+    pub(super) url: url::Url,
+    pub(super) token: &'a SecretString,
+    pub(super) cipher: &'a Cipher,
+    pub(super) mode: Mode,
+    pub(super) format: Format,
+}
+
+impl<'a> Recipient<'a> {
+    /// The component that the account authorized, else its own server, if it has one.
+    fn of(world: &'a World, account: &'a Account) -> Option<Self> {
+        let own = || Self {
+            url: account.callback_url.clone(),
+            token: &account.settings.token,
+            cipher: &account.cipher,
+            mode: account.settings.mode,
+            format: account.settings.format,
+        };
+        let component = world.components.recipient(account);
+        component.or_else(|| account.has_own_server.then(own))
+    }
 }
 
 /// One event in an account's log.
@@ -101,13 +127,18 @@ pub(super) async fn push(
         picture_url: &picture_url,
         media_id: &media_id,
     };
-    let body = Sealed::new(account, &letter);
     let mut pushed = Pushed {
         accepted: false,
         dropped: false,
         reply: None,
         attempts: Vec::new(),
     };
+    let Some(to) = Recipient::of(world, account) else {
+        pushed.dropped = true;
+        note(account, openid, action, at, &pushed);
+        return pushed;
+    };
+    let body = Sealed::new(&to, &letter);
     for _ in 0..world.limits.callback_attempts_max.max(1) {
         let target = Target {
             api: CALLBACK,
@@ -125,7 +156,7 @@ pub(super) async fn push(
             tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
         }
         let started = Instant::now();
-        let (mut attempt, reply) = attempt(world, account, openid, &body).await;
+        let (mut attempt, reply) = attempt(world, account, &to, openid, &body).await;
         if kind == Some(&FaultKind::LoseAnswer) {
             attempt.error = Some("the answer was lost on its way (fault)".to_owned());
         }
@@ -177,12 +208,8 @@ struct Sealed {
 }
 
 impl Sealed {
-    fn new(account: &Account, letter: &Push<'_>) -> Self {
-        let Settings {
-            mode,
-            format,
-            original_id,
-        } = Settings::of(account);
+    fn new(to: &Recipient<'_>, letter: &Push<'_>) -> Self {
+        let (mode, format, original_id) = (to.mode, to.format, letter.original_id);
         let readable = letter.body(format);
         if mode == Mode::Plain {
             return Self {
@@ -190,7 +217,7 @@ impl Sealed {
                 encrypted: None,
             };
         }
-        let encrypted = account.cipher.encrypt(readable.as_bytes(), 0, salt());
+        let encrypted = to.cipher.encrypt(readable.as_bytes(), 0, salt());
         let body = match (format, mode) {
             (Format::Xml, Mode::Compat) => format!(
                 "<xml>{}<Encrypt>{}</Encrypt></xml>",
@@ -218,35 +245,23 @@ impl Sealed {
     }
 }
 
-struct Settings<'a> {
-    mode: Mode,
-    format: Format,
-    original_id: &'a str,
-}
-
-impl<'a> Settings<'a> {
-    fn of(account: &'a Account) -> Self {
-        Self {
-            mode: account.settings.mode,
-            format: account.settings.format,
-            original_id: &account.settings.original_id,
-        }
-    }
-}
-
 /// Sixteen letters and digits for a frame, as the platform fills it.
-fn salt() -> [u8; 16] {
+pub(super) fn salt() -> [u8; 16] {
     random::bytes::<16>().map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)])
 }
 
 /// The callback's URL with a fresh signature.
-fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url::Url, Stamp) {
+pub(super) fn signed_url(
+    world: &World,
+    to: &Recipient<'_>,
+    extra: &[(&str, &str)],
+) -> (url::Url, Stamp) {
     let stamp = Stamp {
         timestamp: world.clock.now().seconds().to_string(),
         nonce: random::below(1_000_000_000).to_string(),
     };
-    let token = account.settings.token.expose_secret();
-    let mut url = account.callback_url.clone();
+    let token = to.token.expose_secret();
+    let mut url = to.url.clone();
     url.query_pairs_mut()
         .append_pair("signature", &sign(&[token, &stamp.timestamp, &stamp.nonce]))
         .append_pair("timestamp", &stamp.timestamp)
@@ -255,26 +270,27 @@ fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url:
     (url, stamp)
 }
 
-struct Stamp {
-    timestamp: String,
-    nonce: String,
+pub(super) struct Stamp {
+    pub(super) timestamp: String,
+    pub(super) nonce: String,
 }
 
 async fn attempt(
     world: &World,
     account: &Account,
+    to: &Recipient<'_>,
     openid: &str,
     sealed: &Sealed,
 ) -> (Attempt, Option<Shown>) {
-    let (mut url, stamp) = signed_url(world, account, &[("openid", openid)]);
+    let (mut url, stamp) = signed_url(world, to, &[("openid", openid)]);
     if let Some(encrypted) = &sealed.encrypted {
-        let token = account.settings.token.expose_secret();
+        let token = to.token.expose_secret();
         let signature = sign(&[token, &stamp.timestamp, &stamp.nonce, encrypted]);
         url.query_pairs_mut()
             .append_pair("encrypt_type", "aes")
             .append_pair("msg_signature", &signature);
     }
-    let content_type = match account.settings.format {
+    let content_type = match to.format {
         Format::Xml => "text/xml",
         Format::Json => "application/json",
     };
@@ -293,7 +309,7 @@ async fn attempt(
         error: None,
         elapsed_ms: 0,
     };
-    match judge(world, account, status, &body) {
+    match judge(world, account, to, status, &body) {
         Ok(reply) => (attempt, reply),
         Err(error) => {
             attempt.error = Some(error.to_owned());
@@ -314,7 +330,7 @@ impl Attempt {
 }
 
 /// Status and bounded body, or why there is none.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
+pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
     // The URL carries a signature, so it stays out of reports.
     let told = |error: reqwest::Error| {
         let error = error.without_url();
@@ -341,6 +357,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), Strin
 fn judge(
     world: &World,
     account: &Account,
+    to: &Recipient<'_>,
     status: u16,
     body: &str,
 ) -> Result<Option<Shown>, &'static str> {
@@ -351,11 +368,11 @@ fn judge(
         return Ok(None);
     }
     let reply = Reply::parse(body).ok_or("neither success nor a reply")?;
-    let reply = match (account.settings.mode, reply.get("Encrypt")) {
+    let reply = match (to.mode, reply.get("Encrypt")) {
         (Mode::Safe, None) => return Err("a reply in safe mode must be encrypted"),
         (Mode::Plain, Some(_)) => return Err("a reply in plain mode must not be encrypted"),
         (_, None) => reply,
-        (_, Some(encrypted)) => open(account, &reply, encrypted)?,
+        (_, Some(encrypted)) => open(to, &reply, encrypted)?,
     };
     let shown = reply.into_shown().ok_or("a reply of no known kind")?;
     let media = |id: &str, kind| {
@@ -376,17 +393,21 @@ fn judge(
     Ok(shown)
 }
 
-fn open(account: &Account, reply: &Reply, encrypted: &str) -> Result<Reply, &'static str> {
-    let token = account.settings.token.expose_secret();
+pub(super) fn open(
+    to: &Recipient<'_>,
+    reply: &Reply,
+    encrypted: &str,
+) -> Result<Reply, &'static str> {
+    let token = to.token.expose_secret();
     let part = |name: &str| reply.get(name).unwrap_or_default();
     let signed = [token, part("TimeStamp"), part("Nonce"), encrypted];
     if !verify(&signed, part("MsgSignature")) {
         return Err("the reply's signature is wrong");
     }
-    let opened = account
-        .cipher
-        .decrypt(encrypted)
-        .map_err(|_| "the reply cannot be decrypted")?;
+    let opened = to.cipher.decrypt(encrypted).map_err(|error| match error {
+        CipherError::OtherApp => "the reply is encrypted for another app id",
+        _ => "the reply cannot be decrypted",
+    })?;
     let text = String::from_utf8(opened.message).map_err(|_| "the reply is not UTF-8")?;
     Reply::parse(&text).ok_or("the encrypted reply is no reply")
 }
@@ -399,7 +420,10 @@ pub(super) async fn handshake(world: &World, account: &Account) -> Attempt {
         1 + random::below(9),
         random::below(1_000_000_000_000_000_000)
     );
-    let (url, _) = signed_url(world, account, &[("echostr", &echo)]);
+    let Some(to) = Recipient::of(world, account) else {
+        return Attempt::failed(None, "no server listens for the account".to_owned());
+    };
+    let (url, _) = signed_url(world, &to, &[("echostr", &echo)]);
     let started = Instant::now();
     let mut attempt = match answer(world.client.get(url)).await {
         Err(error) => Attempt::failed(None, error),

@@ -20,7 +20,7 @@ use super::message::Shown;
 use super::quota::Api;
 use super::record::SentWithBody;
 use super::settings::{Format, Mode};
-use super::{Account, World, lock, page, random};
+use super::{Account, World, component, lock, page, random};
 use crate::clock::Timestamp;
 
 /// People per request.
@@ -37,6 +37,8 @@ const CHAT_LINES_MAX: usize = 100;
 pub enum ControlError {
     #[error("no account has this app id")]
     NoAccount,
+    #[error("no component has this app id")]
+    NoComponent,
     #[error("nobody has this openid: add a follower first")]
     NoFollower,
     #[error("this openid is taken, or the sandbox is full")]
@@ -104,7 +106,7 @@ pub struct AccountState {
 /// Operates a sandbox; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Control {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
 }
 
 impl Control {
@@ -112,7 +114,7 @@ impl Control {
         Self { world }
     }
 
-    fn account(&self, app_id: &str) -> Result<&Account, ControlError> {
+    pub(super) fn account(&self, app_id: &str) -> Result<&Account, ControlError> {
         self.world.account(app_id).ok_or(ControlError::NoAccount)
     }
 
@@ -411,7 +413,11 @@ fn check_fault(fault: &Fault) -> Result<(), ControlError> {
             "callbacks know the faults drop, lose_answer and delay; calls know all others",
         ));
     }
-    if fault.api != CALLBACK && fault.api != "*" && Api::at(&fault.api).is_none() {
+    if fault.api != CALLBACK
+        && fault.api != "*"
+        && Api::at(&fault.api).is_none()
+        && !component::is_api(&fault.api)
+    {
         return Err(ControlError::Invalid(
             "api must be a known path, `*` or `callback`",
         ));

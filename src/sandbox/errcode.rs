@@ -115,7 +115,7 @@ impl Refusal {
             50002 => "user limited",
             50005 => "user is unsubscribed",
             76003 => "cgi_path not found, please check",
-            _ => "system error",
+            code => super::component::text(code).unwrap_or("system error"),
         }
     }
 

@@ -34,8 +34,7 @@ pub(super) fn receive(
         Err(_) => (String::new(), String::new()),
     };
     let account = world
-        .tokens
-        .check(token, now)
+        .caller(token, Api::Send.path(), now)
         .map(|index| &world.accounts[index]);
     let verdict = match (&account, fault) {
         (_, Some(fault)) if !fault.is_accepted() => Err(match fault.kind {

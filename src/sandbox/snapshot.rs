@@ -64,7 +64,7 @@ impl World {
         let now = self.clock.now();
         let mut files = Vec::new();
         let mut accounts = Vec::with_capacity(self.accounts.len());
-        for account in &self.accounts {
+        for account in self.accounts.iter() {
             let media = self.shelf.kept(account.index, now);
             let named = media.iter();
             files.extend(named.map(|(kept, media)| (kept.id.clone(), Arc::clone(media))));
@@ -98,7 +98,7 @@ impl World {
         let mut lines = Vec::new();
         let mut others = Vec::new();
         for mut kept in snapshot.accounts {
-            let index = self.by_app_id.get(&*kept.app_id).copied();
+            let index = self.accounts.index_of(&kept.app_id);
             let Some(account) = index.and_then(|index| self.accounts.get_mut(index)) else {
                 others.push(kept);
                 continue;

@@ -32,7 +32,7 @@ const FORM_BYTES_MAX: usize = UPLOAD_BYTES_MAX + 64 * 1024;
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    fn parse(query: &'a str) -> Self {
+    pub(super) fn parse(query: &'a str) -> Self {
         /// Calls have a handful.
         const PARAMETERS_MAX: usize = 16;
         Self(
@@ -88,9 +88,9 @@ pub(super) async fn answer(world: &World, mut request: Request) -> Response {
     };
     let fault = pick(world, api, &query, &body);
     if let Some(FaultKind::KillTokens { code }) = fault.as_deref().map(|fault| &fault.kind)
-        && let Ok(account) = world.tokens.check(query.token(), now)
+        && let Ok(account) = world.caller(query.token(), api.path(), now)
     {
-        world.tokens.kill(account, *code);
+        world.kill_tokens(account, *code);
     }
     let call = Called {
         world,
@@ -153,7 +153,7 @@ fn target(
         .unwrap_or_default();
     let named = query.get("appid").or_else(|| body["appid"].as_str());
     let by_token = || {
-        let index = world.tokens.check(query.token(), world.clock.now()).ok()?;
+        let index = world.caller(query.token(), "", world.clock.now()).ok()?;
         Some(Arc::clone(&world.accounts[index].app_id))
     };
     aim.account = named.map(Into::into).or_else(by_token);
@@ -201,7 +201,7 @@ impl Called<'_> {
 
     /// The account of the call's token, with the call counted.
     fn account(&self, api: Api) -> Result<usize, Refusal> {
-        let account = self.world.tokens.check(self.query.token(), self.now)?;
+        let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
         self.world.accounts[account].quotas.spend(api, self.now)?;
         Ok(account)
     }
@@ -228,7 +228,7 @@ impl Called<'_> {
                 Ok(account.quotas.report(&path, self.now)?.to_string())
             }
             Api::ClearQuota => {
-                let account = self.world.tokens.check(self.query.token(), self.now)?;
+                let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
                 let account = &self.world.accounts[account];
                 if self.string("appid")?.as_deref() != Some(&account.app_id) {
                     return Err(Refusal::APP_ID);
@@ -278,6 +278,9 @@ impl Called<'_> {
         }
         if request.secret.is_empty() {
             return Err(Refusal::APP_SECRET_MISSING);
+        }
+        if self.world.components.get(&request.appid).is_some() {
+            return Err(Refusal(61024));
         }
         let account = self.world.account(&request.appid).ok_or(Refusal::APP_ID)?;
         let secret = account.settings.app_secret.expose_secret();

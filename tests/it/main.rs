@@ -3,6 +3,7 @@
 mod api;
 mod callbacks;
 mod commits;
+mod component_sandbox;
 mod console;
 mod engine;
 mod faults;
