@@ -3,7 +3,8 @@
 //! It speaks the wire protocol from the server's side (tokens, customer messages, media, users,
 //! quotas, error codes), pushes encrypted callbacks when a follower acts, enforces grants by its
 //! own reading of the rules, shows a phone in the browser, and breaks on demand in every way a
-//! platform can. It remembers what really arrived, so that tests can ask it instead of us.
+//! platform can. It plays its side toward third-party platforms as well, and the check that they
+//! must pass. It remembers what really arrived, so that tests can ask it instead of us.
 //!
 //! With a state file a restart goes on where it stopped (`snapshot` says with what); without one
 //! it is a new platform. Deliberately absent: TLS, and any rule of the product's own `policy`.

@@ -134,6 +134,13 @@ pub enum Act {
     },
 }
 
+fn check_code(code: i32) -> Result<(), ControlError> {
+    match code {
+        0 => Err(ControlError::Invalid("code 0 is no refusal")),
+        _ => Ok(()),
+    }
+}
+
 fn expired() -> i32 {
     42001
 }
@@ -220,6 +227,7 @@ impl Control {
 
     /// Lets every component token be refused with `code` from now on (42001, 40001).
     pub fn expire_component_tokens(&self, component: &str, code: i32) -> Result<(), ControlError> {
+        check_code(code)?;
         self.component_of(component)?.kill_tokens(code);
         Ok(())
     }
@@ -231,6 +239,7 @@ impl Control {
         component: &str,
         code: i32,
     ) -> Result<usize, ControlError> {
+        check_code(code)?;
         let index = self.component_of(component)?.index;
         let tokens = &self.world.components.tokens;
         Ok(tokens.kill(code, |token| token.component == index))

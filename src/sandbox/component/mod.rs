@@ -12,6 +12,7 @@ mod call;
 mod consent;
 mod control;
 mod held;
+mod kept;
 mod push;
 mod settings;
 mod token;
@@ -29,6 +30,7 @@ pub use self::push::EventPushed;
 pub use self::settings::{AccountKind, ComponentAccount, ComponentRules, SandboxComponent};
 
 pub(super) use self::answer::{answer, is_api, is_page, page, text};
+pub(super) use self::kept::KeptComponents;
 pub(super) use self::push::{Parcel, keep_pushing_tickets, post};
 pub(super) use self::settings::APP_ID_MARK;
 

@@ -261,7 +261,13 @@ async fn push_by_the_clock(world: &World, index: usize, interval: Duration) {
     loop {
         let next = world.clock.now().plus(interval);
         if component.is_pushing_tickets.load(Ordering::Relaxed) {
-            component.push_ticket(world).await;
+            let pushed = component.push_ticket(world).await;
+            if !pushed.accepted {
+                let app_id = &component.settings.app_id;
+                let last = pushed.attempts.last();
+                let why = last.and_then(|attempt| attempt.error.as_deref());
+                tracing::warn!(%app_id, why, "the component's server did not take its ticket");
+            }
         }
         while world.clock.now() < next {
             world.clock.sleep_until(next).await;

@@ -62,7 +62,7 @@ impl SandboxComponent {
 }
 
 /// An account without a server of its own: only a component can take its callbacks.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ComponentAccount {
     /// `wx…`

@@ -229,14 +229,13 @@ impl<F: FnMut(&ConformanceVerdict)> Check<'_, F> {
         code: &str,
         before: u64,
     ) -> Result<String, String> {
-        let calls = self.world.record.after(before, CALLS_MAX, |_| true);
-        let is_here = |call: &&SentWithBody| {
+        let calls = self.world.record.after(before, CALLS_MAX, |sent| {
             // A token that is not taken names no account, and another openid no tester.
-            *call.sent.account == *test.app_id || *call.sent.openid == *TESTER
-        };
+            *sent.account == *test.app_id || *sent.openid == *TESTER
+        });
         let wanted = format!("{code}_from_api");
         let mut wrong = None;
-        for call in calls.iter().filter(is_here) {
+        for call in &calls {
             let text = content_of(call);
             if text.as_deref() != Some(&wanted) || *call.sent.openid != *TESTER {
                 let text = text.unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::sandbox::message::Shown;
 use crate::sandbox::settings::MenuButton;
 use crate::sandbox::{Account, World, lock};
 
+const ACCOUNTS_SHOWN: usize = 100;
 const PEOPLE_SHOWN: usize = 60;
 const CHAT_SHOWN: usize = 80;
 const LOG_SHOWN: usize = 60;
@@ -147,6 +148,7 @@ impl PhonePage {
             accounts: world
                 .accounts
                 .iter()
+                .filter(|other| other.index < ACCOUNTS_SHOWN || other.index == account.index)
                 .map(|other| AccountItem {
                     name: account_name(other),
                     link: link(&other.app_id, "", labels.tag),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::city::City;
 use super::server::APP_ID;
+use crate::support::eventually;
 
 impl City {
     async fn pre_auth_code(&self) -> String {
@@ -70,12 +71,7 @@ async fn a_person_picks_an_account_and_comes_back_with_a_code() {
         (query["shop"].as_str(), query["expires_in"].as_str()),
         ("1", "600")
     );
-    for _ in 0..6_000 {
-        if !city.server.events().is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    eventually("the event", async || !city.server.events().is_empty()).await;
     let event = city.server.events()[0].clone();
     assert_eq!(event["AuthorizationCode"], query["auth_code"]);
     assert_eq!(event["PreAuthCode"], pre_auth_code);

@@ -1,13 +1,13 @@
 //! The component's calls: tickets, tokens, codes, the list, and what authorizer tokens may do.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use dripwheel::sandbox::{Action, Fault, FaultKind, NewAccounts, NewFollowers};
 use serde_json::{Value, json};
 
 use super::city::City;
 use super::server::{APP_ID, Mistake, SECRET};
+use crate::support::eventually;
 
 const AUTHORIZER_TOKEN: &str = "/cgi-bin/component/api_authorizer_token";
 
@@ -38,17 +38,6 @@ impl City {
     }
 }
 
-/// Asks until the answer is yes.
-async fn eventually(what: &str, check: impl Fn() -> bool) {
-    for _ in 0..6_000 {
-        if check() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never came about: {what}");
-}
-
 #[tokio::test]
 async fn tickets_come_by_the_clock_until_the_platform_stops_and_on_demand() {
     let city = City::build(Mistake::Nothing, |settings| {
@@ -56,10 +45,10 @@ async fn tickets_come_by_the_clock_until_the_platform_stops_and_on_demand() {
     })
     .await;
     let tickets = || city.server.tickets().len();
-    eventually("the first ticket", || tickets() == 1).await;
+    eventually("the first ticket", async || tickets() == 1).await;
     city.pass(599);
     city.pass(1);
-    eventually("the second ticket", || tickets() == 2).await;
+    eventually("the second ticket", async || tickets() == 2).await;
     assert!(city.server.tickets()[0].starts_with("ticket@@@"));
     city.control.push_tickets(APP_ID, false).unwrap();
     let wrong = json!({"component_secret": "wrong"});
@@ -67,7 +56,7 @@ async fn tickets_come_by_the_clock_until_the_platform_stops_and_on_demand() {
     assert_eq!(code(&city.call(start, "", wrong).await), 40125);
     let right = json!({"component_secret": SECRET});
     assert_eq!(code(&city.call(start, "", right).await), 0);
-    eventually("the ticket on demand", || tickets() == 3).await;
+    eventually("the ticket on demand", async || tickets() == 3).await;
     assert!(city.control.component(APP_ID).unwrap().is_pushing_tickets);
 }
 
@@ -105,7 +94,7 @@ async fn each_wrong_credential_of_a_component_has_its_code() {
     let other = json!({"component_appid": "wx0"});
     assert_eq!(code(&city.post(path, other).await), 61011);
     assert_eq!(code(&city.post(path, json!({})).await), 41002);
-    // The daily limit ends with the counters' clearing, for which it takes a token.
+    // The daily limit ends with its day.
     city.pass(86_400);
     let token = city.token().await;
     assert_eq!(create(&token).await, 0);
@@ -381,4 +370,55 @@ async fn an_account_is_described_to_its_component() {
         let set = &answer["authorization_info"]["func_info"][0]["funcscope_category"]["id"];
         assert_eq!(set, if is_mini { 19 } else { 1 });
     }
+}
+
+#[tokio::test]
+async fn an_authorization_is_told_again_until_it_is_taken() {
+    let city = City::new().await;
+    let mut lost = Fault::new("callback", FaultKind::LoseAnswer, 1);
+    lost.account = Some(APP_ID.to_owned());
+    city.control.add_faults(vec![lost]).unwrap();
+    // A ticket comes by the clock and leaves the fault alone.
+    city.control.push_ticket(APP_ID).await.unwrap();
+    let (account, auth_code) = city.authorizer(&[1]).await;
+    let codes: Vec<_> = (city.server.events().iter())
+        .map(|event| event["AuthorizationCode"].clone())
+        .collect();
+    assert_eq!(codes, [auth_code.clone(), auth_code]);
+    let dropped = Fault::new("callback", FaultKind::Drop, 1);
+    city.control.add_faults(vec![dropped]).unwrap();
+    let pushed = city.control.unauthorize(APP_ID, &account).await.unwrap();
+    assert!(!pushed.accepted && pushed.attempts.is_empty());
+    assert_eq!(city.server.events().len(), 2);
+}
+
+#[tokio::test]
+async fn accounts_and_consents_outlive_a_restart_of_the_platform() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.json");
+    let open = || {
+        City::build(Mistake::Nothing, |settings| {
+            settings.state_file = Some(state.clone())
+        })
+    };
+    let city = open().await;
+    let token = city.token().await;
+    let (account, auth_code) = city.authorizer(&[1]).await;
+    let (gone, _) = city.authorizer(&[1]).await;
+    city.control.unauthorize(APP_ID, &gone).await.unwrap();
+    let (access, refresh_token) = city.exchange(&token, &auth_code).await;
+    city.follower(&account, "ann").await;
+    city.running.stop().await;
+
+    let city = open().await;
+    assert_eq!(city.send(&access, "ann").await, 40001);
+    let token = city.token().await;
+    let answer = city.refresh(&token, &account, &refresh_token).await;
+    let access = answer["authorizer_access_token"].as_str().unwrap();
+    assert_eq!(city.send(access, "ann").await, 0);
+    let asked = Action::Text { text: "2".into() };
+    city.control.act(&account, "ann", asked).await.unwrap();
+    assert_eq!(city.server.messages()[0].app_id, account);
+    let state = city.control.authorizer(APP_ID, &gone).unwrap();
+    assert!(!state.is_authorized);
 }
