@@ -5,6 +5,7 @@
 //! already happened when it is pushed.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -334,8 +335,10 @@ pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Str
     // The URL carries a signature, so it stays out of reports.
     let told = |error: reqwest::Error| {
         let error = error.without_url();
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        // The first cause says what an operator can mend: refused, timed out, no such name.
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let first = causes.last().map(ToString::to_string);
+        first.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
     };
     let mut response = request.send().await.map_err(told)?;
     let mut body = Vec::new();

@@ -103,7 +103,7 @@ pub enum StartError {
         "component {0} of the sandbox needs an event URL and a message URL that contains $APPID$"
     )]
     ComponentUrl(String),
-    #[error("account {app_id} of the sandbox cannot encrypt")]
+    #[error("{app_id} cannot encrypt in the sandbox")]
     Key { app_id: String, source: KeyError },
     #[error("open the sandbox's record file {}", path.display())]
     Record { path: PathBuf, source: io::Error },

@@ -160,11 +160,22 @@ impl Component {
     /// Makes a new ticket and pushes it once.
     pub(in crate::sandbox) async fn push_ticket(&self, world: &World) -> EventPushed {
         let ticket = lock(&self.held).new_ticket(world.clock.now());
-        self.push_event(world, &Event::Ticket(ticket)).await
+        self.push_up_to(world, &Event::Ticket(ticket), 1).await
     }
 
     /// Pushes an event until it is taken or the platform gives up.
-    pub(in crate::sandbox) async fn push_event(&self, world: &World, event: &Event) -> EventPushed {
+    pub(super) async fn push_event(&self, world: &World, event: &Event) -> EventPushed {
+        let attempts_max = world.limits.callback_attempts_max.max(1);
+        self.push_up_to(world, event, attempts_max).await
+    }
+
+    /// Pushes an event up to `attempts_max` times.
+    pub(in crate::sandbox) async fn push_up_to(
+        &self,
+        world: &World,
+        event: &Event,
+        attempts_max: u32,
+    ) -> EventPushed {
         let app_id = self.settings.app_id.as_str();
         let xml = event.xml(app_id, world.clock.now());
         let parcel = Parcel {
@@ -173,10 +184,6 @@ impl Component {
             openid: None,
         };
         let is_ticket = matches!(event, Event::Ticket(_));
-        let attempts_max = match event {
-            Event::Ticket(_) => 1,
-            _ => world.limits.callback_attempts_max.max(1),
-        };
         let mut pushed = EventPushed {
             accepted: false,
             attempts: Vec::new(),

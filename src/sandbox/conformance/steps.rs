@@ -103,7 +103,7 @@ impl<F: FnMut(&ConformanceVerdict)> Check<'_, F> {
         // check is passed that way as well, so each exchange is answered.
         self.component.free_code(&code);
         let started = Instant::now();
-        let pushed = self.component.push_event(world, &event).await;
+        let pushed = self.component.push_up_to(world, &event, 1).await;
         self.conclude(
             ConformanceStep::Authorized,
             Some(test),

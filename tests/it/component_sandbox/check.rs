@@ -13,7 +13,6 @@ use super::server::{APP_ID, Mistake};
 /// The steps that a server with this mistake fails, with what was seen.
 async fn check(mistake: Mistake, within: Duration) -> Vec<(Step, String)> {
     let city = City::build(mistake, |settings| {
-        settings.limits.callback_attempts_max = 1;
         if mistake == Mistake::SlowText {
             settings.limits.callback_timeout_ms = 1_000;
         }
@@ -193,7 +192,6 @@ async fn a_server_that_is_late_or_away_fails() {
     let away = City::build(Mistake::Nothing, |settings| {
         settings.components[0].event_url = "http://127.0.0.1:9/events".to_owned();
         settings.components[0].message_url = "http://127.0.0.1:9/$APPID$".to_owned();
-        settings.limits.callback_attempts_max = 1;
     })
     .await;
     let options = ConformanceOptions {
