@@ -59,8 +59,8 @@ use tokio_util::sync::CancellationToken;
 pub use callback::{Attempt, Pushed};
 pub use chat::{Author, ChatLine};
 pub use component::{
-    AccountKind, AccountsAdded, Act, Authorized, AuthorizerState, ComponentAccount, ComponentAct,
-    ComponentRules, ComponentState, EventPushed, NewAccounts, SandboxComponent,
+    AccountsAdded, Act, Authorized, AuthorizerKind, AuthorizerState, ComponentAccount,
+    ComponentAct, ComponentRules, ComponentState, EventPushed, NewAccounts, SandboxComponent,
 };
 pub use conformance::{
     ConformanceOptions, ConformanceReport, ConformanceStep, ConformanceVerdict, GROUPS_MAX,
@@ -226,7 +226,7 @@ struct Account {
     settings: SandboxAccount,
     callback_url: url::Url,
     cipher: Cipher,
-    kind: AccountKind,
+    kind: AuthorizerKind,
     /// Without one, only a component can take its callbacks.
     has_own_server: bool,
     followers: followers::Followers,
@@ -368,7 +368,7 @@ impl Account {
             app_id: settings.app_id.as_str().into(),
             callback_url,
             cipher,
-            kind: AccountKind::default(),
+            kind: AuthorizerKind::default(),
             has_own_server: true,
             followers: followers::Followers::new(limits.followers_max),
             quotas: quota::Quotas::new(settings.quota),

@@ -11,7 +11,7 @@ use askama::Template;
 use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Request, Response};
 
-use super::settings::AccountKind;
+use super::settings::AuthorizerKind;
 use super::{Component, SETS};
 use crate::sandbox::{Account, World, lock};
 
@@ -84,8 +84,8 @@ impl Asked {
 
     fn offers(&self, account: &Account) -> bool {
         let is_kind = match self.auth_type.as_str() {
-            "1" => account.kind == AccountKind::OfficialAccount,
-            "2" => account.kind == AccountKind::MiniProgram,
+            "1" => account.kind == AuthorizerKind::OfficialAccount,
+            "2" => account.kind == AuthorizerKind::MiniProgram,
             _ => true,
         };
         is_kind && (self.biz_appid.is_empty() || *self.biz_appid == *account.app_id)

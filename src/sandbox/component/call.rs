@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use super::held::TOKEN_LIFE;
-use super::settings::AccountKind;
+use super::settings::AuthorizerKind;
 use super::token::{Bearer, LIFE};
 use super::{Authorization, COMPONENT_PREFIX, Component};
 use crate::clock::Timestamp;
@@ -281,7 +281,7 @@ impl Call<'_> {
         let mut info = json!({
             "nick_name": name,
             "head_img": "",
-            "service_type_info": {"id": if account.kind == AccountKind::MiniProgram { 0 } else { 2 }},
+            "service_type_info": {"id": if account.kind == AuthorizerKind::MiniProgram { 0 } else { 2 }},
             "verify_type_info": {"id": 0},
             "user_name": account.settings.original_id,
             "principal_name": format!("{name} (sandbox)"),
@@ -289,7 +289,7 @@ impl Call<'_> {
             "qrcode_url": "",
         });
         // Only a mini program has the member, which is how the platform tells them apart.
-        if account.kind == AccountKind::MiniProgram {
+        if account.kind == AuthorizerKind::MiniProgram {
             info["MiniProgramInfo"] = json!({"network": {}, "categories": [], "visit_status": 0});
         }
         Ok(json!({

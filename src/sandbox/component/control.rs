@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::consent::hex;
 use super::push::EventPushed;
-use super::settings::{AccountKind, ComponentAccount};
+use super::settings::{AuthorizerKind, ComponentAccount};
 use super::{Component, SETS};
 use crate::clock::Timestamp;
 use crate::sandbox::control::{Control, ControlError};
@@ -32,7 +32,7 @@ pub struct NewAccounts {
     /// One when absent.
     pub count: Option<usize>,
     pub name: String,
-    pub kind: AccountKind,
+    pub kind: AuthorizerKind,
     pub profile: Profile,
     /// Authorizes the component with these permission sets at once.
     pub sets: Option<Vec<u32>>,

@@ -27,7 +27,7 @@ pub use self::control::{
     AccountsAdded, Act, Authorized, AuthorizerState, ComponentAct, ComponentState, NewAccounts,
 };
 pub use self::push::EventPushed;
-pub use self::settings::{AccountKind, ComponentAccount, ComponentRules, SandboxComponent};
+pub use self::settings::{AuthorizerKind, ComponentAccount, ComponentRules, SandboxComponent};
 
 pub(super) use self::answer::{answer, is_api, is_page, page, text};
 pub(super) use self::kept::KeptComponents;

@@ -74,7 +74,7 @@ pub struct ComponentAccount {
     #[serde(default)]
     pub name: String,
     #[serde(default)]
-    pub kind: AccountKind,
+    pub kind: AuthorizerKind,
     /// Which rule of grants the platform enforces.
     #[serde(default)]
     pub profile: Profile,
@@ -83,7 +83,7 @@ pub struct ComponentAccount {
 /// What kind of account it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AccountKind {
+pub enum AuthorizerKind {
     /// 公众号
     #[default]
     OfficialAccount,

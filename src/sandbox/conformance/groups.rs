@@ -1,7 +1,7 @@
 //! The platform's test accounts: five groups, of which it picks one at random. Groups 2 to 5 exist
 //! since 2021-01-18; the numbers are those of the page 全网发布接入检测说明.
 
-use crate::sandbox::component::AccountKind;
+use crate::sandbox::component::AuthorizerKind;
 
 /// Number of the last group.
 pub const GROUPS_MAX: u8 = 5;
@@ -13,7 +13,7 @@ pub(super) const TESTER: &str = "ozy4qt5QUADNXORxCVipKMV9dss0";
 pub(super) struct TestAccount {
     pub(super) app_id: &'static str,
     pub(super) original_id: &'static str,
-    pub(super) kind: AccountKind,
+    pub(super) kind: AuthorizerKind,
 }
 
 #[derive(Debug)]
@@ -27,12 +27,12 @@ const fn group(official: [&'static str; 2], mini: [&'static str; 2]) -> Group {
         official: TestAccount {
             app_id: official[0],
             original_id: official[1],
-            kind: AccountKind::OfficialAccount,
+            kind: AuthorizerKind::OfficialAccount,
         },
         mini: TestAccount {
             app_id: mini[0],
             original_id: mini[1],
-            kind: AccountKind::MiniProgram,
+            kind: AuthorizerKind::MiniProgram,
         },
     }
 }

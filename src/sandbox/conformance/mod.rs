@@ -18,7 +18,7 @@ pub use self::groups::GROUPS_MAX;
 
 use self::groups::{GROUPS, TestAccount};
 use self::steps::Check;
-use super::component::AccountKind;
+use super::component::AuthorizerKind;
 use super::control::{Control, ControlError};
 
 /// What to check.
@@ -92,7 +92,7 @@ pub struct ConformanceVerdict {
     /// The test account; absent where a step is about the component itself.
     pub account: Option<&'static str>,
     /// Of the test account.
-    pub kind: Option<AccountKind>,
+    pub kind: Option<AuthorizerKind>,
     pub passed: bool,
     pub expected: String,
     pub seen: String,
@@ -152,8 +152,8 @@ impl TestAccount {
     /// The permission sets it grants.
     fn sets(&self) -> &'static [u32] {
         match self.kind {
-            AccountKind::OfficialAccount => &super::component::SETS,
-            AccountKind::MiniProgram => &[super::component::MINI_PROGRAM_MESSAGES],
+            AuthorizerKind::OfficialAccount => &super::component::SETS,
+            AuthorizerKind::MiniProgram => &[super::component::MINI_PROGRAM_MESSAGES],
         }
     }
 }

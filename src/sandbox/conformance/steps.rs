@@ -12,7 +12,7 @@ use super::groups::{TESTER, TestAccount};
 use super::reply::{Addressed, excerpt, text_of};
 use super::{ConformanceOptions, ConformanceStep, ConformanceVerdict};
 use crate::clock::Timestamp;
-use crate::sandbox::component::{AccountKind, Component, ComponentAccount, Parcel, post};
+use crate::sandbox::component::{AuthorizerKind, Component, ComponentAccount, Parcel, post};
 use crate::sandbox::control::ControlError;
 use crate::sandbox::event::{Action, Push, cdata};
 use crate::sandbox::grant::Cause;
@@ -77,12 +77,12 @@ impl<F: FnMut(&ConformanceVerdict)> Check<'_, F> {
         let account = test_account(world, test)?;
         // Authorized first, as at the platform, whose text step speaks for an authorized account.
         let code = self.authorized(test, account).await?;
-        if test.kind == AccountKind::OfficialAccount {
+        if test.kind == AuthorizerKind::OfficialAccount {
             self.passive(test, account, ConformanceStep::TextReply)
                 .await;
         }
         self.by_api(test, account, &code).await;
-        if test.kind == AccountKind::OfficialAccount && self.options.legacy {
+        if test.kind == AuthorizerKind::OfficialAccount && self.options.legacy {
             self.passive(test, account, ConformanceStep::EventReply)
                 .await;
         }

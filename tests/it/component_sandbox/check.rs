@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dripwheel::sandbox::{
-    AccountKind, ConformanceOptions, ConformanceReport, ConformanceStep as Step,
+    AuthorizerKind, ConformanceOptions, ConformanceReport, ConformanceStep as Step,
 };
 
 use super::city::City;
@@ -35,7 +35,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// For mistakes after which nothing comes.
 const SHORT: Duration = Duration::from_millis(700);
 
-fn steps(report: &ConformanceReport, kind: Option<AccountKind>) -> Vec<Step> {
+fn steps(report: &ConformanceReport, kind: Option<AuthorizerKind>) -> Vec<Step> {
     let of_kind = report.verdicts.iter().filter(|one| one.kind == kind);
     of_kind.map(|one| one.step).collect()
 }
@@ -56,7 +56,7 @@ async fn a_right_server_passes_every_step_of_all_groups_and_does_so_again() {
         assert!(report.passed, "{failed:#?}");
         assert_eq!(told, report.verdicts.len());
         assert_eq!(report.verdicts.len(), 5 * 11);
-        let [official, mini] = [AccountKind::OfficialAccount, AccountKind::MiniProgram]
+        let [official, mini] = [AuthorizerKind::OfficialAccount, AuthorizerKind::MiniProgram]
             .map(|kind| steps(&report, Some(kind)));
         let by_api = [Step::CodeText, Step::QueryAuth, Step::ApiText];
         assert_eq!(official[..2], [Step::Authorized, Step::TextReply]);
@@ -103,7 +103,7 @@ async fn parts_that_are_not_selected_are_not_checked() {
     };
     let report = city.control.conformance(APP_ID, &options, |_| {}).await;
     assert_eq!(
-        steps(&report.unwrap(), Some(AccountKind::OfficialAccount)),
+        steps(&report.unwrap(), Some(AuthorizerKind::OfficialAccount)),
         []
     );
     options.mini_programs = false;
