@@ -3,8 +3,9 @@
 //! Texts are those of the platform's table of return codes. Whether a call is refused is decided
 //! elsewhere.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::json;
 
 use crate::clock::Timestamp;
 
@@ -26,10 +27,14 @@ impl Refusal {
     pub(super) const THUMB_SIZE: Self = Self(40012);
     pub(super) const APP_ID: Self = Self(40013);
     pub(super) const TOKEN_SHAPE: Self = Self(40014);
+    pub(super) const OPENID_LIST: Self = Self(40031);
     pub(super) const OPENID_LIST_SIZE: Self = Self(40032);
     pub(super) const CHARSET: Self = Self(40033);
+    pub(super) const TEMPLATE_ID: Self = Self(40037);
+    pub(super) const MASS_MSG_ID: Self = Self(40059);
     pub(super) const URL: Self = Self(40066);
     pub(super) const APP_SECRET: Self = Self(40125);
+    pub(super) const TOO_FEW_OPENIDS: Self = Self(40130);
     pub(super) const TOKEN_MISSING: Self = Self(41001);
     pub(super) const APP_ID_MISSING: Self = Self(41002);
     pub(super) const APP_SECRET_MISSING: Self = Self(41004);
@@ -39,6 +44,7 @@ impl Refusal {
     pub(super) const REQUIRE_GET: Self = Self(43001);
     pub(super) const REQUIRE_POST: Self = Self(43002);
     pub(super) const REQUIRE_FOLLOW: Self = Self(43004);
+    pub(super) const NO_CONSENT: Self = Self(43101);
     pub(super) const EMPTY_MEDIA: Self = Self(44001);
     pub(super) const EMPTY_POST: Self = Self(44002);
     pub(super) const EMPTY_NEWS: Self = Self(44003);
@@ -50,8 +56,19 @@ impl Refusal {
     pub(super) const MINUTE_LIMIT: Self = Self(45011);
     pub(super) const GRANT_CLOSED: Self = Self(45015);
     pub(super) const GRANT_SPENT: Self = Self(45047);
+    pub(super) const TAGS_OF_ONE: Self = Self(45059);
+    pub(super) const TAG_COUNT: Self = Self(45056);
+    pub(super) const SAME_CLIENT_ID: Self = Self(45065);
+    pub(super) const SAME_CLIENT_ID_SOON: Self = Self(45066);
+    pub(super) const CLIENT_ID_SIZE: Self = Self(45067);
+    pub(super) const TAG_NAME_TAKEN: Self = Self(45157);
+    pub(super) const TAG_NAME_SIZE: Self = Self(45158);
+    pub(super) const TAG: Self = Self(45159);
     pub(super) const ARTICLES_TYPE: Self = Self(45162);
     pub(super) const JSON: Self = Self(47001);
+    pub(super) const TEMPLATE_DATA: Self = Self(47003);
+    pub(super) const UNAUTHORIZED: Self = Self(48001);
+    pub(super) const MUTED: Self = Self(48002);
     pub(super) const CLEARS_SPENT: Self = Self(48006);
     pub(super) const CGI_PATH: Self = Self(76003);
 
@@ -75,12 +92,16 @@ impl Refusal {
             40012 => "invalid thumb size",
             40013 => "invalid appid",
             40014 => "invalid access_token",
+            40031 => "invalid openid list",
             40032 => "invalid openid list size",
             40033 => {
                 "invalid charset. please check your request, if include \\uxxxx will create fail!"
             }
+            40037 => "invalid template_id",
+            40059 => "invalid msg id",
             40066 => "invalid url",
             40125 => "invalid appsecret",
+            40130 => "invalid openid list size, at least two openid",
             40164 => "invalid ip, not in whitelist",
             40200 => "invalid account type",
             41001 => "access_token missing",
@@ -93,6 +114,7 @@ impl Refusal {
             43002 => "require POST method",
             43004 => "require subscribe",
             43019 => "require remove blacklist",
+            43101 => "user refuse to accept the msg",
             44001 => "empty media data",
             44002 => "empty post data",
             44003 => "empty news data",
@@ -104,10 +126,19 @@ impl Refusal {
             45011 => "api minute-quota reach limit, must slower, retry next minute",
             45015 => "response out of time limit or subscription is canceled",
             45047 => "out of response count limit",
+            45056 => "can't add more tag",
+            45059 => "can't add this tag, too many tags for one user",
+            45065 => "clientmsgid exist",
+            45066 => "same clientmsgid retry too fast",
+            45067 => "clientmsgid size out of limit",
+            45157 => "invalid tag name",
+            45158 => "tag name too long",
+            45159 => "invalid tag id",
             45162 => "invalid type",
             46001 => "media not exist",
             46004 => "user not exist",
             47001 => "data format error",
+            47003 => "argument invalid!",
             48001 => "api unauthorized",
             48002 => "user block receive message",
             48004 => "api forbidden for irregularities",
@@ -124,17 +155,40 @@ impl Refusal {
         if self.0 == 0 {
             return OK.to_owned();
         }
-        let mut body = String::with_capacity(160);
-        let text = self.text().replace('\\', "\\\\");
-        // Writing into a String cannot fail.
-        let _ = write!(
-            body,
-            r#"{{"errcode":{},"errmsg":"{} rid: {}"}}"#,
-            self.0,
-            text,
-            rid(now)
-        );
-        body
+        Detailed::from(self).body(now)
+    }
+}
+
+/// A refusal that says more than its code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Detailed {
+    pub(super) refusal: Refusal,
+    /// Behind the text of the code, such as the member that is wrong.
+    pub(super) detail: String,
+    /// The message that the caller sent already.
+    pub(super) msg_id: Option<u64>,
+}
+
+impl From<Refusal> for Detailed {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            detail: String::new(),
+            msg_id: None,
+        }
+    }
+}
+
+impl Detailed {
+    pub(super) fn body(&self, now: Timestamp) -> String {
+        let text = [self.refusal.text(), &self.detail, "rid:", &rid(now)];
+        let text = text.map(str::to_owned).into_iter();
+        let text: Vec<String> = text.filter(|part| !part.is_empty()).collect();
+        let mut body = json!({"errcode": self.refusal.0, "errmsg": text.join(" ")});
+        if let Some(msg_id) = self.msg_id {
+            body["msg_id"] = msg_id.into();
+        }
+        body.to_string()
     }
 }
 
@@ -166,6 +220,20 @@ mod tests {
             let text = json["errmsg"].as_str().unwrap();
             assert!(text.contains("rid: 6553f100-"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_refusal_adds_stays_inside_its_json() {
+        let mut refusal = Detailed::from(Refusal::TEMPLATE_DATA);
+        refusal.detail = "data.a\"b\\.value".to_owned();
+        refusal.msg_id = Some(7);
+        let json: serde_json::Value = serde_json::from_str(&refusal.body(Timestamp(0))).unwrap();
+        let text = json["errmsg"].as_str().unwrap();
+        assert!(
+            text.starts_with("argument invalid! data.a\"b\\.value rid: "),
+            "{text}"
+        );
+        assert_eq!(json["msg_id"], 7);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The sandbox: the WeChat platform, played by us on a port of its own.
 //!
-//! It speaks the wire protocol from the server's side (tokens, customer messages, media, users,
-//! quotas, error codes), pushes encrypted callbacks when a follower acts, enforces grants by its
-//! own reading of the rules, shows a phone in the browser, and breaks on demand in every way a
-//! platform can. It plays its side toward third-party platforms as well, and the check that they
-//! must pass. It remembers what really arrived, so that tests can ask it instead of us.
+//! It speaks the wire protocol from the server's side (tokens, every carrier of messages, media,
+//! users and tags, quotas, error codes), pushes encrypted callbacks when a follower acts or a
+//! message is done, enforces grants and permissions by its own reading of the rules, shows a phone
+//! in the browser, and breaks on demand in every way a platform can. It plays its side toward
+//! third-party platforms as well, and the check that they must pass. It remembers what really
+//! arrived, so that tests can ask it instead of us.
 //!
 //! With a state file a restart goes on where it stopped (`snapshot` says with what); without one
 //! it is a new platform. Deliberately absent: TLS, and any rule of the product's own `policy`.
 
 mod accounts;
+mod act;
+mod answer;
 mod callback;
+mod carrier;
 mod chat;
 mod component;
 mod conformance;
@@ -18,25 +22,32 @@ mod control;
 mod errcode;
 mod event;
 mod fault;
+mod fields;
 mod followers;
 mod grant;
 mod guard;
 mod keeper;
 mod listener;
 mod load;
+mod mass;
 mod media;
 mod message;
+mod notice;
+mod once;
 mod page;
 mod quota;
 mod random;
 mod record;
 mod reply;
+mod result;
 mod routes;
+mod rules;
 mod send;
 mod service;
 mod settings;
 mod snapshot;
 mod spoil;
+mod tags;
 mod tokens;
 mod users;
 mod wire;
@@ -57,6 +68,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use callback::{Attempt, Pushed};
+pub use carrier::Carrier;
 pub use chat::{Author, ChatLine};
 pub use component::{
     AccountsAdded, Act, Authorized, AuthorizerKind, AuthorizerState, ComponentAccount,
@@ -68,7 +80,7 @@ pub use conformance::{
 pub use control::{
     AccountState, Control, ControlError, FollowersAdded, NewFollowers, SandboxState,
 };
-pub use event::Action;
+pub use event::{Action, PopupAnswer};
 pub use fault::{Fault, FaultKind, FaultState};
 pub use followers::Follower;
 pub use grant::{Cause, Grant};
@@ -76,9 +88,11 @@ pub use keeper::StateError;
 pub use load::{Burst, BurstAction, BurstReport};
 pub use media::Media;
 pub use message::{Choice, Shown};
+pub use quota::QuotaState;
 pub use record::{Sent, SentWithBody};
+pub use rules::{AccountKind, AccountRules, CallQuota, Stacking, Template, TemplateKind};
 pub use settings::{
-    Format, MenuButton, Mode, Profile, SandboxAccount, SandboxLimits, SandboxSettings, SendQuota,
+    Format, MenuButton, Mode, Profile, SandboxAccount, SandboxLimits, SandboxSettings,
 };
 
 use crate::clock::{Clock, Timestamp};
@@ -103,6 +117,8 @@ pub enum StartError {
         "component {0} of the sandbox needs an event URL and a message URL that contains $APPID$"
     )]
     ComponentUrl(String),
+    #[error("account {app_id} of the sandbox has rules that cannot be played: {problem}")]
+    Rules { app_id: String, problem: String },
     #[error("{app_id} cannot encrypt in the sandbox")]
     Key { app_id: String, source: KeyError },
     #[error("open the sandbox's record file {}", path.display())]
@@ -231,6 +247,10 @@ struct Account {
     has_own_server: bool,
     followers: followers::Followers,
     quotas: quota::Quotas,
+    /// Names that callers gave to template messages.
+    notices: once::Once,
+    mass: mass::Mass,
+    tags: tags::Tags,
     /// First characters of every openid, as on the platform.
     openid_prefix: String,
     next_msg_id: AtomicU64,
@@ -361,6 +381,10 @@ impl Account {
             .ok()
             .filter(|url| ["http", "https"].contains(&url.scheme()))
             .ok_or_else(|| StartError::CallbackUrl(settings.app_id.clone()))?;
+        if let Some(problem) = settings.rules.problem() {
+            let app_id = settings.app_id;
+            return Err(StartError::Rules { app_id, problem });
+        }
         // The platform's message ids have 17 digits; these go on after a restart.
         let first_msg_id = u64::try_from(now.0).unwrap_or(1).saturating_mul(10_000);
         Ok(Self {
@@ -371,13 +395,32 @@ impl Account {
             kind: AuthorizerKind::default(),
             has_own_server: true,
             followers: followers::Followers::new(limits.followers_max),
-            quotas: quota::Quotas::new(settings.quota),
+            quotas: quota::Quotas::new(&settings.rules),
+            notices: once::Once::new(notice::CLIENT_ID_LIFE),
+            mass: mass::Mass::new(),
+            tags: tags::Tags::default(),
             openid_prefix: format!("o{}", random::text(6)),
             next_msg_id: AtomicU64::new(first_msg_id),
             verdicts: Mutex::default(),
             pushes: Mutex::default(),
             settings,
         })
+    }
+
+    /// Lets a call in: 48001 where the account may not call it, 45011 and 45009 where it called too
+    /// often.
+    fn admit(&self, api: quota::Api, now: Timestamp) -> Result<(), errcode::Refusal> {
+        self.settings.rules.permit(api)?;
+        self.quotas.spend(api, now)
+    }
+
+    /// How grants open here.
+    fn grant_rule(&self) -> grant::Rule {
+        grant::Rule {
+            profile: self.settings.profile,
+            stacking: self.settings.rules.stacking,
+            last_instant_counts: self.settings.rules.last_instant_counts,
+        }
     }
 
     /// An id that no message had before.

@@ -28,8 +28,19 @@ const SENT_MAX: usize = 10_000;
 struct Act {
     account: String,
     openid: String,
+    /// The account is told nothing.
+    #[serde(default)]
+    silent: bool,
     #[serde(flatten)]
     action: Action,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mute {
+    account: String,
+    openid: String,
+    muted: bool,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +151,16 @@ async fn post(control: &Control, operation: &str, request: Request) -> Result<Re
         }
         "act" => {
             let act: Act = body(request).await?;
+            if act.silent {
+                control.act_silently(&act.account, &act.openid, act.action)?;
+                return json_of(&control.follower(&act.account, &act.openid)?);
+            }
             json_of(&control.act(&act.account, &act.openid, act.action).await?)
+        }
+        "mute" => {
+            let mute: Mute = body(request).await?;
+            control.mute(&mute.account, &mute.openid, mute.muted)?;
+            json_of(&control.follower(&mute.account, &mute.openid)?)
         }
         "faults" => {
             let new: NewFaults = body(request).await?;

@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::chat::KeptLine;
 use super::component::KeptComponents;
 use super::followers::Follower;
+use super::mass::KeptMass;
 use super::media::{ID_CHARS, KeptMedia, Media};
+use super::once::KeptName;
 use super::quota::KeptQuotas;
+use super::tags::KeptTag;
 use super::{Account, World};
 
 /// The shape of the file; another one is not understood.
@@ -42,6 +45,13 @@ pub(super) struct KeptAccount {
     chat: Vec<KeptLine>,
     pub(super) media: Vec<KeptMedia>,
     quotas: KeptQuotas,
+    /// Names of template messages.
+    #[serde(default)]
+    notices: Vec<KeptName>,
+    #[serde(default)]
+    mass: KeptMass,
+    #[serde(default)]
+    tags: Vec<KeptTag>,
 }
 
 impl Snapshot {
@@ -79,6 +89,9 @@ impl World {
                 chat: self.chats.kept(account.index),
                 media: media.into_iter().map(|(kept, _)| kept).collect(),
                 quotas: account.quotas.kept(),
+                notices: account.notices.kept(),
+                mass: account.mass.kept(),
+                tags: account.tags.kept(),
             });
         }
         let snapshot = Snapshot {
@@ -134,5 +147,9 @@ impl Account {
             .fetch_max(kept.next_msg_id, Ordering::Relaxed);
         self.followers.restore(kept.followers);
         self.quotas.restore(&kept.quotas);
+        self.notices.restore(kept.notices);
+        self.mass.restore(kept.mass);
+        let ordinal = |openid: &str| Some(self.followers.get(openid)?.1.ordinal);
+        self.tags.restore(kept.tags, ordinal);
     }
 }

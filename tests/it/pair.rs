@@ -13,8 +13,8 @@ use dripwheel::app::App;
 use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::config::Config;
 use dripwheel::sandbox::{
-    Action, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile, Pushed, Running,
-    Sandbox, SandboxAccount, SandboxSettings, SendQuota, SentWithBody,
+    AccountRules, Action, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile, Pushed,
+    Running, Sandbox, SandboxAccount, SandboxSettings, SentWithBody,
 };
 use dripwheel::yaml::render_all;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
@@ -236,7 +236,7 @@ async fn platform(wishes: &Wishes<'_>, server: SocketAddr, clock: &Arc<ManualClo
         profile: wishes.platform_profile,
         name: key.clone(),
         menu: Vec::new(),
-        quota: SendQuota::default(),
+        rules: AccountRules::default(),
     };
     let accounts = wishes.accounts.iter().enumerate().map(account);
     let mut settings = SandboxSettings::new(accounts.collect());

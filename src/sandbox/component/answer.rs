@@ -57,6 +57,7 @@ pub(in crate::sandbox) async fn answer(world: &Arc<World>, mut request: Request)
         api: api.path(),
         account: None,
         openid: None,
+        event: None,
         is_at_door: true,
     };
     if world.faults.pick(&target).is_some() {

@@ -12,7 +12,8 @@ use super::{Authorization, Component};
 use crate::clock::Timestamp;
 use crate::sandbox::accounts::NotAdded;
 use crate::sandbox::control::ControlError;
-use crate::sandbox::settings::{Format, Mode, SandboxAccount, SendQuota};
+use crate::sandbox::rules::AccountRules;
+use crate::sandbox::settings::{Format, Mode, SandboxAccount};
 use crate::sandbox::{Account, World, lock, random};
 
 /// Permission sets of one consent.
@@ -45,7 +46,7 @@ impl World {
             profile: new.profile,
             name: new.name.clone(),
             menu: Vec::new(),
-            quota: SendQuota::default(),
+            rules: AccountRules::default(),
         };
         let app_id = settings.app_id.clone();
         let now = self.clock.now();

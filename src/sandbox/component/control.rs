@@ -174,7 +174,7 @@ impl Control {
         &self,
         app_id: &str,
     ) -> Result<&Component, ControlError> {
-        let found = self.world.components.get(app_id);
+        let found = self.world().components.get(app_id);
         found.ok_or(ControlError::NoComponent)
     }
 
@@ -208,7 +208,7 @@ impl Control {
     /// Pushes a new ticket now.
     pub async fn push_ticket(&self, component: &str) -> Result<EventPushed, ControlError> {
         let component = self.component_of(component)?;
-        Ok(component.push_ticket(&self.world).await)
+        Ok(component.push_ticket(self.world()).await)
     }
 
     /// Stops or goes on pushing tickets by the clock, as an outage of the platform would.
@@ -220,7 +220,7 @@ impl Control {
 
     /// Ends every ticket: 61005 until a new one is pushed.
     pub fn expire_tickets(&self, component: &str) -> Result<(), ControlError> {
-        let now = self.world.clock.now();
+        let now = self.world().clock.now();
         lock(&self.component_of(component)?.held).expire_tickets(now);
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Control {
     ) -> Result<usize, ControlError> {
         check_code(code)?;
         let index = self.component_of(component)?.index;
-        let tokens = &self.world.components.tokens;
+        let tokens = &self.world().components.tokens;
         Ok(tokens.kill(code, |token| token.component == index))
     }
 
@@ -275,10 +275,10 @@ impl Control {
                 kind: new.kind,
                 profile: new.profile,
             };
-            let account = self.world.add_account(&made)?;
+            let account = self.world().add_account(&made)?;
             app_ids.push(Arc::clone(&account.app_id));
             if let Some(sets) = &new.sets {
-                let (event, ..) = self.world.consent(component, account, sets, "")?;
+                let (event, ..) = self.world().consent(component, account, sets, "")?;
                 events.push(event);
             }
         }
@@ -286,7 +286,7 @@ impl Control {
             events.clear();
         }
         let pushes = events.into_iter().map(|event| async move {
-            let pushed = component.push_event(&self.world, &event).await;
+            let pushed = component.push_event(self.world(), &event).await;
             usize::from(pushed.accepted)
         });
         let pushes = stream::iter(pushes).buffer_unordered(PUSHES_AT_ONCE);
@@ -303,11 +303,11 @@ impl Control {
         sets: &[u32],
     ) -> Result<Authorized, ControlError> {
         let (component, account) = (self.component_of(component)?, self.account(account)?);
-        let (event, code, end) = self.world.consent(component, account, sets, "")?;
+        let (event, code, end) = self.world().consent(component, account, sets, "")?;
         Ok(Authorized {
             code,
             code_expires_at: end,
-            pushed: Some(component.push_event(&self.world, &event).await),
+            pushed: Some(component.push_event(self.world(), &event).await),
         })
     }
 
@@ -319,7 +319,7 @@ impl Control {
         sets: &[u32],
     ) -> Result<Authorized, ControlError> {
         let (component, account) = (self.component_of(component)?, self.account(account)?);
-        let (_, code, code_expires_at) = self.world.consent(component, account, sets, "")?;
+        let (_, code, code_expires_at) = self.world().consent(component, account, sets, "")?;
         Ok(Authorized {
             code,
             code_expires_at,
@@ -334,8 +334,8 @@ impl Control {
         account: &str,
     ) -> Result<EventPushed, ControlError> {
         let (component, account) = (self.component_of(component)?, self.account(account)?);
-        let event = self.world.take_back(component, account)?;
-        Ok(component.push_event(&self.world, &event).await)
+        let event = self.world().take_back(component, account)?;
+        Ok(component.push_event(self.world(), &event).await)
     }
 
     /// A component at a glance: its counters above all.
@@ -343,7 +343,7 @@ impl Control {
         let component = self.component_of(component)?;
         Ok(ComponentState {
             app_id: component.settings.app_id.clone(),
-            authorizers: self.world.components.authorizations(component).len(),
+            authorizers: self.world().components.authorizations(component).len(),
             calls: lock(&component.calls).clone(),
             pushes: lock(&component.pushes).clone(),
             is_pushing_tickets: component.is_pushing_tickets.load(Ordering::Relaxed),
@@ -357,7 +357,7 @@ impl Control {
         account: &str,
     ) -> Result<AuthorizerState, ControlError> {
         let (component, account) = (self.component_of(component)?, self.account(account)?);
-        let found = self.world.components.authorization(account.index);
+        let found = self.world().components.authorization(account.index);
         let found = found.filter(|one| one.component == component.index);
         let refreshes = lock(&component.refreshes);
         Ok(AuthorizerState {

@@ -14,8 +14,8 @@ use super::Component;
 use crate::clock::Timestamp;
 use crate::inbound::signature::sign;
 use crate::sandbox::callback::{self, Attempt, Recipient};
-use crate::sandbox::event::cdata;
 use crate::sandbox::fault::{CALLBACK, FaultKind, Target};
+use crate::sandbox::fields::cdata;
 use crate::sandbox::settings::{Format, Mode};
 use crate::sandbox::{World, lock};
 
@@ -195,6 +195,7 @@ impl Component {
                     api: CALLBACK,
                     account: Some(app_id),
                     openid: None,
+                    event: Some(event.name()),
                     is_at_door: false,
                 })
             });

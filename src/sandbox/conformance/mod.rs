@@ -124,7 +124,7 @@ impl Control {
             let group = group.and_then(|index| GROUPS.get(index));
             let group = group.ok_or(ControlError::Invalid("groups are 1 to 5"))?;
             let mut check = Check {
-                world: &self.world,
+                world: self.world(),
                 component,
                 options,
                 group: *number,

@@ -1,7 +1,8 @@
 //! What a server answered to a push, held against a passive reply: signed, encrypted for the
 //! component, addressed back, and with the wanted text.
 
-use crate::sandbox::callback::{Recipient, open};
+use crate::sandbox::answer::open;
+use crate::sandbox::callback::Recipient;
 use crate::sandbox::reply::Reply;
 
 /// Characters of an answer that a verdict repeats.
@@ -43,7 +44,7 @@ pub(super) fn text_of(
     let reply = Reply::parse(body).ok_or_else(|| format!("no reply: {}", excerpt(body)))?;
     let encrypted = reply.get("Encrypt");
     let encrypted = encrypted.ok_or("a reply that is not encrypted")?;
-    let reply = open(to, &reply, encrypted)?;
+    let (reply, _) = open(to, &reply, encrypted).map_err(|wrong| wrong.to_string())?;
     let part = |name: &str| reply.get(name).unwrap_or_default();
     if part("ToUserName") != addressed.tester || part("FromUserName") != addressed.account {
         return Err(format!(

@@ -12,9 +12,11 @@ use super::groups::{TESTER, TestAccount};
 use super::reply::{Addressed, excerpt, text_of};
 use super::{ConformanceOptions, ConformanceStep, ConformanceVerdict};
 use crate::clock::Timestamp;
+use crate::sandbox::carrier::Carrier;
 use crate::sandbox::component::{AuthorizerKind, Component, ComponentAccount, Parcel, post};
 use crate::sandbox::control::ControlError;
-use crate::sandbox::event::{Action, Push, cdata};
+use crate::sandbox::event::{Action, Event, Push};
+use crate::sandbox::fields::cdata;
 use crate::sandbox::grant::Cause;
 use crate::sandbox::record::SentWithBody;
 use crate::sandbox::settings::{Format, Profile};
@@ -231,7 +233,8 @@ impl<F: FnMut(&ConformanceVerdict)> Check<'_, F> {
     ) -> Result<String, String> {
         let calls = self.world.record.after(before, CALLS_MAX, |sent| {
             // A token that is not taken names no account, and another openid no tester.
-            *sent.account == *test.app_id || *sent.openid == *TESTER
+            let is_here = *sent.account == *test.app_id || *sent.openid == *TESTER;
+            is_here && sent.carrier == Carrier::CustomerMessage
         });
         let wanted = format!("{code}_from_api");
         let mut wrong = None;
@@ -256,16 +259,16 @@ impl<F: FnMut(&ConformanceVerdict)> Check<'_, F> {
     /// A text of the tester; what a written message allows is open before it is pushed.
     fn text_xml(&self, test: &TestAccount, account: &Account, text: &str) -> String {
         let at = Timestamp::from_seconds(self.world.clock.now().seconds());
-        let profile = account.settings.profile;
-        account.followers.allow(TESTER, profile, Cause::Message, at);
-        let action = Action::Text {
+        let rule = account.grant_rule();
+        account.followers.allow(TESTER, rule, Cause::Message, at);
+        let event = Event::Acted(Action::Text {
             text: text.to_owned(),
-        };
+        });
         let push = Push {
             original_id: test.original_id,
             openid: TESTER,
             at,
-            action: &action,
+            event: &event,
             msg_id: account.msg_id(),
             picture_url: "",
             media_id: "",
@@ -301,8 +304,8 @@ fn test_account<'w>(world: &'w World, test: &TestAccount) -> Result<&'w Account,
     };
     // Both are no news when the account was checked before.
     account.followers.add(TESTER, "tester", "zh_CN");
-    let (profile, now) = (account.settings.profile, world.clock.now());
-    account.followers.follow(TESTER, profile, None, now);
+    let (rule, now) = (account.grant_rule(), world.clock.now());
+    account.followers.follow(TESTER, rule, None, now);
     Ok(account)
 }
 
