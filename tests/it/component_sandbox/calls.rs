@@ -235,6 +235,11 @@ async fn tokens_do_what_was_granted_and_no_more() {
         let answer = city.http.get(users).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         assert_eq!(answer["data"]["openid"], json!(["ann"]));
+        let template = json!({"touser": "ann", "template_id": "t", "data": {"k": {"value": "v"}}});
+        let path = format!("/cgi-bin/message/template/send?access_token={access}");
+        let is_granted = sets.contains(&7);
+        let wanted = if is_granted { 0 } else { i64::from(refused) };
+        assert_eq!(code(&city.post(&path, template).await), wanted);
         // More is granted: the token that is there may do more at once.
         let more = city.control.authorize(APP_ID, &account, &[1, 2]);
         more.await.unwrap();
