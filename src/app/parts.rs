@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
 use crate::app::StartError;
+use crate::app::companion::ByClients;
 use crate::clock::Clock;
 use crate::config::{self, CallbackMode, Config, directory};
+use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
 use crate::inbound::cipher::Cipher;
 use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
@@ -17,9 +19,8 @@ use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
 use crate::policy::profile;
-use crate::sender::platform::Platform;
 use crate::sender::shelf::StoreShelf;
-use crate::sender::wechat::{WechatClient, WechatSettings, http_client};
+use crate::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
 use crate::store::Store;
 use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
@@ -84,6 +85,8 @@ pub(super) fn account(
                 name: account.name.clone(),
                 zone,
             },
+            sends: true,
+            passive_reply: account.passive_reply.unwrap_or(profile.passive_reply),
             profile,
             rate: Rate {
                 per_second: Some(account.rate.per_second),
@@ -103,6 +106,7 @@ pub(super) fn doors(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
+    clients: &Arc<Clients>,
 ) -> Result<Doors, StartError> {
     let mut entrances = HashMap::new();
     for account in &config.accounts {
@@ -142,22 +146,25 @@ pub(super) fn doors(
         };
         entrances.insert(account.key.clone(), entrance);
     }
-    Ok(Doors::new(
+    let companion = Arc::new(ByClients(Arc::clone(clients)));
+    let replies = Replies::new(Arc::clone(store), Arc::clone(clock), companion);
+    let doors = Doors::new(
         entrances,
         Arc::clone(store),
         Arc::clone(clock),
         config.server.callback_body_max,
-    ))
+    );
+    Ok(doors.with_replies(replies))
 }
 
-pub(super) fn platforms(
+pub(super) fn clients(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
-) -> Result<Vec<Arc<dyn Platform>>, StartError> {
+) -> Result<Arc<Clients>, StartError> {
     let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
     let shelf = Arc::new(StoreShelf(Arc::clone(store)));
-    let mut platforms: Vec<Arc<dyn Platform>> = Vec::new();
+    let clients = Clients::default();
     for account in &config.accounts {
         let Some(known) = store.knowledge().account_named(&account.key) else {
             continue;
@@ -176,12 +183,8 @@ pub(super) fn platforms(
             allow_private_media: false,
         };
         let (shelf, clock) = (shelf.clone(), Arc::clone(clock));
-        platforms.push(Arc::new(WechatClient::new(
-            settings,
-            shelf,
-            clock,
-            http.clone(),
-        )));
+        let client = WechatClient::new(settings, shelf, clock, http.clone());
+        clients.put(Arc::new(client));
     }
-    Ok(platforms)
+    Ok(Arc::new(clients))
 }

@@ -125,6 +125,9 @@ impl Check<'_> {
             mode,
             api_base: api_base?,
             timezone: timezone?,
+            passive_reply: raw
+                .passive_reply
+                .or(given.and_then(|given| given.passive_reply)),
             rate: rate?,
             in_flight: all(in_flight)?,
         })

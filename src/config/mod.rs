@@ -112,6 +112,8 @@ pub struct Account {
     pub api_base: String,
     /// IANA name.
     pub timezone: String,
+    /// Whether a due step may answer the follower's event itself; `None` leaves it to the profile.
+    pub passive_reply: Option<bool>,
     pub rate: Rate,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
     pub in_flight: Option<usize>,

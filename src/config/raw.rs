@@ -67,6 +67,7 @@ pub(super) struct RawAccountDefaults {
     pub mode: Option<CallbackMode>,
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
+    pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }
@@ -87,6 +88,7 @@ pub(super) struct RawAccount {
     pub mode: Option<CallbackMode>,
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
+    pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }

@@ -9,6 +9,8 @@ pub struct Answer {
     /// For people: the platform's words and request id, or what went wrong. Never a secret, a
     /// token or a URL with one.
     pub detail: String,
+    /// The platform's id of the message, by which it reports on it later.
+    pub reference: Option<String>,
 }
 
 /// The classes of answers, each with its own reaction in `journey::settle`.
@@ -26,6 +28,8 @@ pub enum AnswerClass {
     NextDay,
     /// Refused for good: this message will never reach this follower.
     Dropped,
+    /// This carrier cannot take it after all, and nothing was asked: another one takes over.
+    NotCarried,
     /// It could not be put into words or files: nothing was asked of the platform.
     Unsendable,
     /// The follower does not follow (any more).
@@ -47,6 +51,7 @@ impl Answer {
             class,
             code: None,
             detail: detail.into(),
+            reference: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::journey::account::Account;
+use crate::journey::carrier::Carrier;
 use crate::journey::ids::VersionId;
 use crate::journey::sequence::Sequence;
 
@@ -36,6 +37,7 @@ impl Version {
 pub struct Catalog {
     versions: HashMap<VersionId, Arc<Version>>,
     live: Vec<VersionId>,
+    uses_consents: bool,
 }
 
 impl Catalog {
@@ -45,6 +47,11 @@ impl Catalog {
             self.retire(&version.sequence.name);
             self.live.push(version.id);
         }
+        let mut steps = version.sequence.steps.iter();
+        self.uses_consents |= steps.any(|step| {
+            let mut carriers = step.closed.carriers.iter();
+            carriers.any(|one| one.carrier() == Carrier::SubscriptionNotice)
+        });
         self.versions.insert(version.id, version);
     }
 
@@ -65,6 +72,11 @@ impl Catalog {
     /// The versions that new enrollments get, in the order of publication.
     pub fn live(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.live.iter().filter_map(|id| self.versions.get(id))
+    }
+
+    /// Whether any version may send subscription notices.
+    pub fn uses_consents(&self) -> bool {
+        self.uses_consents
     }
 
     /// The live version of a sequence by name.

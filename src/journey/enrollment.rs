@@ -5,6 +5,7 @@
 //! that is; the store writes both in one transaction by comparing before and after.
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::ids::{EnrollmentId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 
@@ -78,6 +79,7 @@ impl State {
 pub struct Entry {
     pub outcome: Outcome,
     pub at: Timestamp,
+    pub carrier: Option<Carrier>,
     pub code: Option<i64>,
     pub detail: String,
 }
@@ -87,6 +89,7 @@ impl Entry {
         Self {
             outcome,
             at,
+            carrier: None,
             code: None,
             detail: detail.into(),
         }
@@ -148,6 +151,7 @@ impl Enrollment {
             steps,
             due_at: self.due_at(),
             at: entry.at,
+            carrier: entry.carrier,
             code: entry.code,
             detail: entry.detail,
         };
@@ -234,6 +238,7 @@ impl Enrollment {
                     .copied()
                     .unwrap_or(at),
                 at,
+                carrier: None,
                 code: None,
                 detail: entry.detail,
             })

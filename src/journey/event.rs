@@ -18,8 +18,26 @@ pub enum Event {
     Clicked { key: String },
     /// Wrote, spoke or sent something. `text` is empty unless `message_kind` is `text`.
     MessageReceived { message_kind: String, text: String },
+    /// Let templates send subscription notices, or took that back: template ids, and whether they
+    /// may. Each permission is for one notice.
+    ConsentsChanged { templates: Vec<(String, bool)> },
+    /// The platform reports on a message that it took earlier.
+    Reported(Report),
     /// Anything else. Kept and counted, never guessed at.
     Other { name: String },
+}
+
+/// What became of a message after the platform had taken it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The platform's id of the message.
+    pub reference: String,
+    /// Whether it reached the follower; `None` where the platform only counts.
+    pub delivered: Option<bool>,
+    /// The template that a subscription notice used up.
+    pub template: Option<String>,
+    /// The platform's words.
+    pub detail: String,
 }
 
 impl Event {
@@ -31,6 +49,8 @@ impl Event {
             Self::Scanned { .. } => "scanned",
             Self::Clicked { .. } => "clicked",
             Self::MessageReceived { .. } => "message",
+            Self::ConsentsChanged { .. } => "consents",
+            Self::Reported(_) => "report",
             Self::Other { .. } => "other",
         }
     }
@@ -44,6 +64,10 @@ impl Event {
             Self::Clicked { key } => key,
             Self::MessageReceived { text, message_kind } if text.is_empty() => message_kind,
             Self::MessageReceived { text, .. } => text,
+            Self::ConsentsChanged { templates } => {
+                templates.first().map_or("", |(template, _)| template)
+            }
+            Self::Reported(report) => &report.reference,
             Self::Other { name } => name,
         }
     }

@@ -57,7 +57,9 @@ impl Follower {
     /// left is the worse mistake, and the person's next act corrects it.
     pub fn observe(&mut self, arrival: &Arrival, at: Timestamp) -> bool {
         let overtaken = match &arrival.event {
-            Event::Other { .. } => return true,
+            Event::Other { .. } | Event::Reported(_) | Event::ConsentsChanged { .. } => {
+                return true;
+            }
             Event::Unfollowed => at < self.last_event_at,
             _ if !self.following => at <= self.last_event_at,
             _ => self.left_at != Timestamp::default() && at <= self.left_at,
@@ -89,7 +91,7 @@ impl Follower {
                 }
             }
             Event::Clicked { .. } | Event::MessageReceived { .. } => self.here(at),
-            Event::Other { .. } => {}
+            Event::Other { .. } | Event::Reported(_) | Event::ConsentsChanged { .. } => {}
         }
         true
     }

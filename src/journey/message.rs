@@ -67,6 +67,26 @@ pub struct MiniProgramPage {
     pub thumb: Asset,
 }
 
+/// A message on a template that the platform approved: a subscription notice or a template message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The template's id, as the platform's console shows it.
+    pub template: String,
+    /// Page that a tap opens.
+    pub url: Option<String>,
+    /// Mini program that a tap opens instead, where the follower's client can.
+    pub mini_program: Option<MiniProgram>,
+    /// The template's fields by name, such as `thing1`.
+    pub data: BTreeMap<String, String>,
+}
+
+/// A page of a mini program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MiniProgram {
+    pub app_id: String,
+    pub path: String,
+}
+
 /// A file that belongs to a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]

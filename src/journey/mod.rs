@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod answer;
+pub mod carrier;
 pub mod catalog;
 pub mod enrollment;
 pub mod event;

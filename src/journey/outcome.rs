@@ -1,6 +1,7 @@
 //! What became of a step: the entries of its history, and the one that ends it.
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::ids::EnrollmentId;
 
 /// What one entry of a step's history says. The numbers are stored.
@@ -25,11 +26,15 @@ pub enum Outcome {
     Retried = 8,
     /// Not an end: waits for the follower's next event.
     Held = 9,
+    /// After the end: the platform reports that it reached the follower.
+    Delivered = 10,
+    /// After the end: the platform reports that it did not reach the follower.
+    Undelivered = 11,
 }
 
 impl Outcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Sent,
         Self::Refused,
         Self::Expired,
@@ -39,6 +44,8 @@ impl Outcome {
         Self::Unknown,
         Self::Retried,
         Self::Held,
+        Self::Delivered,
+        Self::Undelivered,
     ];
 
     /// The number it is stored under.
@@ -63,6 +70,8 @@ impl Outcome {
             Self::Unknown => "unknown",
             Self::Retried => "retried",
             Self::Held => "held",
+            Self::Delivered => "delivered",
+            Self::Undelivered => "undelivered",
         }
     }
 }
@@ -79,6 +88,8 @@ pub struct OutcomeEntry {
     pub steps: u16,
     pub due_at: Timestamp,
     pub at: Timestamp,
+    /// How it travelled; `None` when nothing was sent.
+    pub carrier: Option<Carrier>,
     /// The platform's errcode.
     pub code: Option<i64>,
     /// For people. Never a secret, never the text of a message.

@@ -55,7 +55,8 @@ impl Passages {
             return effects;
         }
         self.exit(&arrival.event, catalog, now, &mut effects);
-        if !matches!(arrival.event, Event::Other { .. }) {
+        // A consent is no act that opens a grant, but a held step may have a carrier now.
+        if !matches!(arrival.event, Event::Other { .. } | Event::Reported(_)) {
             self.release(now);
         }
         // A second follow without an unfollow is the platform's repetition, not a person's act; one

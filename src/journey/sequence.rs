@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::journey::message::Say;
+use crate::journey::carrier::Carrier;
+use crate::journey::message::{Form, Say};
 use crate::journey::template::Condition;
 
 /// Platforms forget a follower's grant after two days at most: steps beyond that need `horizon:`.
@@ -32,6 +33,9 @@ pub struct Sequence {
     pub min_gap: Duration,
     /// Steps of many followers that fall on one instant are spread over this span.
     pub spread: Duration,
+    /// How much earlier than its instant a step may be sent when its grant would close before it;
+    /// zero for never.
+    pub last_call: Duration,
     /// In the order in which they are sent; never empty.
     pub steps: Vec<Step>,
 }
@@ -170,11 +174,49 @@ pub enum LateThen {
 }
 
 /// What happens to a due step when the platform grants no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Other carriers, in the order in which they are tried.
+    pub carriers: Vec<Fallback>,
+    /// What happens when none of them can take it.
+    pub then: ClosedThen,
+}
+
+impl Closed {
+    /// Without other carriers.
+    pub fn only(then: ClosedThen) -> Self {
+        Self {
+            carriers: Vec::new(),
+            then,
+        }
+    }
+}
+
+/// What happens to a due step that nothing can carry now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum ClosedThen {
     /// Waits for the follower's next event, until it expires.
     Hold,
     Skip,
+}
+
+/// Another carrier for a step, with what it says there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    SubscriptionNotice(Form),
+    Template(Form),
+    /// What the step says anyway, sent to everybody who has come to this step, together.
+    MassSend,
+}
+
+impl Fallback {
+    pub fn carrier(&self) -> Carrier {
+        match self {
+            Self::SubscriptionNotice(_) => Carrier::SubscriptionNotice,
+            Self::Template(_) => Carrier::Template,
+            Self::MassSend => Carrier::MassSend,
+        }
+    }
 }
 
 /// What happens after a send whose answer was lost.

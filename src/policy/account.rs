@@ -12,6 +12,10 @@ pub struct Account {
     /// What journeys need of it.
     pub journey: journey::account::Account,
     pub profile: Arc<Profile>,
+    /// Whether it may send at all: an authorization that was withdrawn makes it false.
+    pub sends: bool,
+    /// Whether a due step may answer the follower's event itself.
+    pub passive_reply: bool,
     pub rate: Rate,
     /// Most attempts that may be under way at once.
     pub in_flight_max: usize,

@@ -40,10 +40,63 @@ impl Kind {
     }
 }
 
+/// What a follower did to open a grant. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opener {
+    /// Not known: an event of a kind that was not recorded.
+    Other = 0,
+    Followed = 1,
+    Scanned = 2,
+    Clicked = 3,
+    Message = 4,
+}
+
+impl Opener {
+    pub const ALL: [Self; 5] = [
+        Self::Other,
+        Self::Followed,
+        Self::Scanned,
+        Self::Clicked,
+        Self::Message,
+    ];
+
+    /// Which one an event is.
+    pub fn of(event: &Event) -> Self {
+        let word = event.word();
+        let one = Self::ALL.into_iter().find(|one| one.word() == word);
+        one.unwrap_or(Self::Other)
+    }
+
+    /// The number it is stored under.
+    pub fn number(self) -> i64 {
+        i64::from(self as u8)
+    }
+
+    /// The opener stored under `number`.
+    pub fn from_number(number: i64) -> Self {
+        let one = Self::ALL.into_iter().find(|one| one.number() == number);
+        one.unwrap_or(Self::Other)
+    }
+
+    /// The event's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Followed => "followed",
+            Self::Scanned => "scanned",
+            Self::Clicked => "clicked",
+            Self::Message => "message",
+        }
+    }
+}
+
 /// A permission to send `quota` messages within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub kind: Kind,
+    /// What the follower did.
+    pub opened_by: Opener,
     pub opens_at: Timestamp,
     /// First instant at which it no longer holds.
     pub closes_at: Timestamp,
@@ -70,6 +123,7 @@ impl Grants {
         for rule in profile.grants.iter().filter(|rule| rule.opens(event)) {
             let fresh = Grant {
                 kind: rule.kind,
+                opened_by: Opener::of(event),
                 opens_at: at,
                 closes_at: at.plus(rule.lasts),
                 quota: rule.quota,
@@ -106,15 +160,12 @@ impl Grants {
         }
     }
 
-    /// Gives one message back: the platform definitely did not take it.
-    pub fn refund(&mut self, now: Timestamp) {
-        let newest = self
-            .0
-            .iter_mut()
-            .filter(|grant| grant.spent > 0 && grant.closes_at > now)
-            .min_by_key(|grant| grant.closes_at);
-        if let Some(grant) = newest {
-            grant.spent -= 1;
+    /// Gives one message back that was taken at `called_at`: the platform definitely did not take
+    /// it. A grant that was opened again since then has its full quota anyway.
+    pub fn refund(&mut self, kind: Kind, called_at: Timestamp) {
+        let grant = self.0.iter_mut().find(|grant| grant.kind == kind);
+        if let Some(grant) = grant.filter(|grant| grant.opens_at <= called_at) {
+            grant.spent = grant.spent.saturating_sub(1);
         }
     }
 

@@ -2,6 +2,8 @@
 //! the grants, and says what to do. Pure: no I/O, no clock.
 
 pub mod account;
+pub mod consent;
+pub mod fare;
 pub mod grant;
 pub mod limiter;
 pub mod profile;
@@ -10,15 +12,19 @@ pub mod settle;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::journey::catalog::Version;
+use crate::journey::carrier::Carrier;
+use crate::journey::catalog::{Catalog, Version};
 use crate::journey::enrollment::{Enrollment, State};
 use crate::journey::follower::Follower;
 use crate::journey::outcome::Outcome;
 use crate::journey::plan;
-use crate::journey::sequence::{Closed, LateThen, Quiet, QuietHours, Step};
+use crate::journey::receive::Passages;
+use crate::journey::sequence::{ClosedThen, Fallback, LateThen, Quiet, QuietHours, Step};
 use crate::journey::template::Facts;
 use crate::policy::account::Account;
-use crate::policy::grant::{Grants, Kind};
+use crate::policy::consent::Consents;
+use crate::policy::fare::Fare;
+use crate::policy::grant::Grants;
 
 /// How long a step that answers the follower's act is still that, and may disturb the night.
 const STILL_AN_ANSWER: Duration = Duration::from_secs(300);
@@ -26,8 +32,8 @@ const STILL_AN_ANSWER: Duration = Duration::from_secs(300);
 /// What policy says of a due step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it; the message spends this grant, if the platform knows grants.
-    Send(Option<Kind>),
+    /// Send it, so.
+    Send(Fare),
     /// Not before this instant, and why.
     Wait(Timestamp, &'static str),
     /// Not before the follower acts, at most until the step's deadline.
@@ -42,11 +48,28 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Case<'a> {
     pub account: &'a Account,
-    pub follower: &'a Follower,
+    /// The follower with every passage of theirs: quota may be kept for others.
+    pub passages: &'a Passages,
+    /// Place of the enrollment among them.
+    pub index: usize,
     pub grants: &'a Grants,
-    pub enrollment: &'a Enrollment,
+    pub consents: &'a Consents,
+    pub catalog: &'a Catalog,
     pub version: &'a Version,
     pub step: &'a Step,
+    /// Whether a callback of the follower's waits for its answer, so that a passive reply is
+    /// possible.
+    pub passive: bool,
+}
+
+impl Case<'_> {
+    fn follower(&self) -> &Follower {
+        &self.passages.follower
+    }
+
+    fn enrollment(&self) -> &Enrollment {
+        &self.passages.enrollments[self.index]
+    }
 }
 
 /// Judges one due step at `now`.
@@ -54,8 +77,8 @@ pub struct Case<'a> {
 /// The order matters: what ends a step for good comes before what makes it wait, so that nothing
 /// waits for a message that will never be sent.
 pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
-    let (step, enrollment) = (case.step, case.enrollment);
-    if !case.follower.following {
+    let (step, enrollment) = (case.step, case.enrollment());
+    if !case.follower().following {
         return Verdict::Cancel;
     }
     let deadline = enrollment.due_at().plus(step.expire_after);
@@ -72,25 +95,31 @@ pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
         return drop;
     }
     let gap_ends_at = case
-        .follower
+        .follower()
         .last_sent_at
         .plus(case.version.sequence.min_gap);
     // A send that seems to lie ahead was made by a clock that has been set back since.
-    let sent_before = case.follower.last_sent_at.0 > 0 && case.follower.last_sent_at <= now;
+    let sent_before = case.follower().last_sent_at.0 > 0 && case.follower().last_sent_at <= now;
     if sent_before && gap_ends_at > now {
         return Verdict::Wait(gap_ends_at, "min_gap");
     }
     if let Some(quiet) = quiet(case, now) {
         return quiet;
     }
-    if case.follower.muted {
+    if case.follower().muted {
         return closed(step, deadline, "the follower blocks messages");
     }
-    if case.account.profile.grants.is_empty() {
-        return Verdict::Send(None);
+    if let Some(fare) = passive(case) {
+        return Verdict::Send(fare);
     }
-    match case.grants.usable(now) {
-        Some(kind) => Verdict::Send(Some(kind)),
+    if case.account.profile.grants.is_empty() {
+        return Verdict::Send(Fare::customer_message(None));
+    }
+    if let Some(kind) = case.grants.usable(now) {
+        return Verdict::Send(Fare::customer_message(Some(kind)));
+    }
+    match fallback(case) {
+        Some(fare) => Verdict::Send(fare),
         None => closed(step, deadline, "no grant is open"),
     }
 }
@@ -101,10 +130,37 @@ pub fn shifts(step: &Step, enrollment: &Enrollment, now: Timestamp) -> bool {
     enrollment.entry == 0 && step.late.then == LateThen::Shift && late >= step.late.after
 }
 
+/// The passive reply, where one is possible and allowed.
+fn passive(case: &Case<'_>) -> Option<Fare> {
+    let possible = case.passive && case.account.passive_reply;
+    possible.then_some(Fare {
+        carrier: Carrier::PassiveReply,
+        grant: None,
+        fallback: None,
+    })
+}
+
+/// The first of the step's other carriers that can take it.
+fn fallback(case: &Case<'_>) -> Option<Fare> {
+    let mut carriers = case.step.closed.carriers.iter().enumerate();
+    carriers.find_map(|(at, fallback)| {
+        let possible = match fallback {
+            Fallback::SubscriptionNotice(form) => case.consents.permits(&form.template),
+            Fallback::Template(_) => true,
+            Fallback::MassSend => false,
+        };
+        possible.then_some(Fare {
+            carrier: fallback.carrier(),
+            grant: None,
+            fallback: Some(u8::try_from(at).ok()?),
+        })
+    })
+}
+
 fn closed(step: &Step, deadline: Timestamp, why: &'static str) -> Verdict {
-    match step.closed {
-        Closed::Hold => Verdict::Hold(deadline, why),
-        Closed::Skip => Verdict::Drop(Outcome::Skipped, format!("closed: skip, {why}")),
+    match step.closed.then {
+        ClosedThen::Hold => Verdict::Hold(deadline, why),
+        ClosedThen::Skip => Verdict::Drop(Outcome::Skipped, format!("closed: skip, {why}")),
     }
 }
 
@@ -120,7 +176,7 @@ fn unwanted(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
 fn quiet(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
     let sequence = &case.version.sequence;
     let QuietHours { then, .. } = sequence.quiet_hours.as_ref()?;
-    let late = now.since(case.enrollment.due_at());
+    let late = now.since(case.enrollment().due_at());
     if case.step.answers() && late < STILL_AN_ANSWER {
         return None;
     }
@@ -145,7 +201,7 @@ fn words(span: Duration) -> String {
 
 /// What templates and conditions may know of a case.
 pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
-    let (follower, account) = (case.follower, &case.account.journey);
+    let (follower, account) = (case.follower(), &case.account.journey);
     Facts {
         language: follower.language.clone().unwrap_or_default(),
         scene: follower.scene.clone(),

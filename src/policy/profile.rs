@@ -15,6 +15,8 @@ pub struct Profile {
     pub title: String,
     /// What an event permits. No rules at all means that the platform has no such window.
     pub grants: Vec<GrantRule>,
+    /// Whether accounts answer followers' events with a due step, unless they say otherwise.
+    pub passive_reply: bool,
 }
 
 /// One line of a profile: these events open that grant.
@@ -70,6 +72,8 @@ struct Book {
 struct RawProfile {
     name: String,
     title: String,
+    #[serde(default)]
+    passive_reply: bool,
     grants: Vec<RawRule>,
 }
 
@@ -100,6 +104,7 @@ fn profiles<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Profile>, 
             Ok(Profile {
                 name: profile.name,
                 title: profile.title,
+                passive_reply: profile.passive_reply,
                 grants: grants.collect::<Result<_, D::Error>>()?,
             })
         })

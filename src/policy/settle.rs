@@ -9,7 +9,9 @@ use crate::journey::enrollment::{Enrollment, Entry};
 use crate::journey::follower::Follower;
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::{Effects, Passages};
-use crate::journey::sequence::{Closed, OnUnknown, Step};
+use crate::journey::sequence::{ClosedThen, Fallback, OnUnknown, Step};
+use crate::policy::consent::Consents;
+use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
 
 /// Calls for one step before it is given up.
@@ -43,6 +45,17 @@ pub struct Settled {
     pub returned: bool,
 }
 
+impl Settled {
+    /// Nothing to write, nothing to tell.
+    fn quiet() -> Self {
+        Self {
+            entries: Vec::new(),
+            news: AccountNews::None,
+            returned: false,
+        }
+    }
+}
+
 /// Which step an answer is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -50,12 +63,15 @@ pub struct Case<'a> {
     pub index: usize,
     pub step: &'a Step,
     pub min_gap: Duration,
+    /// How the message travelled.
+    pub fare: Fare,
 }
 
 /// Applies an answer to a step whose intent is committed.
 pub fn settle(
     passages: &mut Passages,
     grants: &mut Grants,
+    consents: &mut Consents,
     case: Case<'_>,
     answer: &Answer,
     now: Timestamp,
@@ -64,23 +80,38 @@ pub fn settle(
         index,
         step,
         min_gap,
+        fare,
     } = case;
     // The answer speaks of the moment of the call; what the follower did since is newer.
     let called_at = passages.enrollments[index].called_at;
     let acted_since = passages.follower.last_event_at > called_at;
     let taken = matches!(answer.class, AnswerClass::Accepted | AnswerClass::Unknown);
     if !taken {
-        grants.refund(now);
+        if let Some(kind) = fare.grant {
+            grants.refund(kind, called_at);
+        }
+        refund_consent(consents, fare, step, answer.class);
         forget_call(&mut passages.follower, called_at, min_gap);
     }
     let enrollment = &mut passages.enrollments[index];
+    if answer.class == AnswerClass::NotCarried {
+        if !enrollment.is_finished() {
+            enrollment.attempt = enrollment.attempt.saturating_sub(1);
+            enrollment.rearm(now);
+        }
+        enrollment.in_flight = false;
+        return Settled::quiet();
+    }
     let entry = |outcome| Entry {
         outcome,
         at: now,
+        carrier: Some(fare.carrier),
         code: answer.code,
         detail: answer.detail.clone(),
     };
     let account_news = match answer.class {
+        // What one interface refuses says nothing about the account's customer messages.
+        _ if fare.fallback.is_some() => AccountNews::None,
         AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
         AnswerClass::NextDay => AccountNews::DayUsedUp,
         AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
@@ -99,13 +130,27 @@ pub fn settle(
     let next = now.plus(min_gap);
     let written = match answer.class {
         // That it was taken is all there is to say, and there are millions of these.
-        AnswerClass::Accepted => enrollment.end_step(Entry::new(Outcome::Sent, now, ""), next),
+        AnswerClass::Accepted => {
+            let sent = Entry {
+                carrier: Some(fare.carrier),
+                ..Entry::new(Outcome::Sent, now, "")
+            };
+            enrollment.end_step(sent, next)
+        }
         AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
         AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
         AnswerClass::Unsendable => enrollment.end_step(entry(Outcome::Failed), now),
         AnswerClass::Muted if acted_since => retry(enrollment, entry(Outcome::Retried), now),
         AnswerClass::Muted => {
             passages.follower.muted = true;
+            closed(enrollment, step, entry(Outcome::Held), now)
+        }
+        AnswerClass::GrantClosed
+        | AnswerClass::NextDay
+        | AnswerClass::NeedsAttention
+        | AnswerClass::TokenStale
+            if fare.fallback.is_some() =>
+        {
             closed(enrollment, step, entry(Outcome::Held), now)
         }
         AnswerClass::GrantClosed => {
@@ -120,6 +165,7 @@ pub fn settle(
         | AnswerClass::TokenStale
         | AnswerClass::NextMinute
         | AnswerClass::NextDay
+        | AnswerClass::NotCarried
         | AnswerClass::NeedsAttention => retry(enrollment, entry(Outcome::Retried), now),
     };
     let mut effects = Effects::default();
@@ -135,6 +181,16 @@ pub fn settle(
         entries: effects.entries,
         news: AccountNews::None,
         returned: false,
+    }
+}
+
+/// A notice that was not sent leaves its consent, unless the platform says that there is none.
+fn refund_consent(consents: &mut Consents, fare: Fare, step: &Step, class: AnswerClass) {
+    if let Some(Fallback::SubscriptionNotice(form)) = fare.fallback_of(step) {
+        match class {
+            AnswerClass::GrantClosed => consents.withdraw(&form.template),
+            _ => consents.give(&form.template),
+        }
     }
 }
 
@@ -171,9 +227,9 @@ fn unknown(
 
 fn closed(enrollment: &mut Enrollment, step: &Step, entry: Entry, now: Timestamp) -> OutcomeEntry {
     let deadline = enrollment.due_at().plus(step.expire_after);
-    match step.closed {
-        Closed::Hold if !enrollment.is_finished() => enrollment.hold(entry, deadline),
-        Closed::Hold | Closed::Skip => {
+    match step.closed.then {
+        ClosedThen::Hold if !enrollment.is_finished() => enrollment.hold(entry, deadline),
+        ClosedThen::Hold | ClosedThen::Skip => {
             let skipped = Entry {
                 outcome: Outcome::Refused,
                 ..entry

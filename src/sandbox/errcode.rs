@@ -1,13 +1,124 @@
 //! What the platform says when it refuses: its error codes, their texts and the `rid` behind them.
 //!
-//! Texts are those of the platform's table of return codes. Whether a call is refused is decided
-//! elsewhere.
+//! Texts are those of the platform's table of return codes where it has one for the code. Whether a
+//! call is refused is decided elsewhere.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
 
 use crate::clock::Timestamp;
+
+/// What the platform says to each code, in the order of the codes.
+const TEXTS: &[(i32, &str)] = &[
+    (0, "ok"),
+    (
+        40001,
+        "invalid credential, access_token is invalid or not latest, could get \
+                 access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r",
+    ),
+    (40002, "invalid grant_type"),
+    (40003, "invalid openid"),
+    (40004, "invalid media type"),
+    (40005, "invalid file type"),
+    (40007, "invalid media_id"),
+    (40008, "invalid message type"),
+    (40009, "invalid image size"),
+    (40010, "invalid voice size"),
+    (40011, "invalid video size"),
+    (40012, "invalid thumb size"),
+    (40013, "invalid appid"),
+    (40014, "invalid access_token"),
+    (40031, "invalid openid list"),
+    (40032, "invalid openid list size"),
+    (
+        40033,
+        "invalid charset. please check your request, if include \\uxxxx will create fail!",
+    ),
+    (40035, "invalid args size"),
+    (40037, "invalid template_id"),
+    (40059, "invalid msg id"),
+    (40066, "invalid url"),
+    (40125, "invalid appsecret"),
+    (40130, "invalid openid list size, at least two openid"),
+    (40132, "invalid username"),
+    (40137, "invalid image format"),
+    (40164, "invalid ip, not in whitelist"),
+    (40200, "invalid account type"),
+    (41001, "access_token missing"),
+    (41002, "appid missing"),
+    (41004, "appsecret missing"),
+    (41005, "media data missing"),
+    (41009, "missing openid"),
+    (42001, "access_token expired"),
+    (
+        42007,
+        "access_token and refresh_token exception, please re-authorize",
+    ),
+    (43001, "require GET method"),
+    (43002, "require POST method"),
+    (43003, "require https"),
+    (43004, "require subscribe"),
+    (43005, "require friend relations"),
+    (43019, "require remove blacklist"),
+    (43101, "user refuse to accept the msg"),
+    (43117, "sending messages to this openid too frequently"),
+    (44001, "empty media data"),
+    (44002, "empty post data"),
+    (44003, "empty news data"),
+    (44004, "empty content"),
+    (45001, "media size out of limit"),
+    (45002, "content size out of limit"),
+    (45003, "title size out of limit"),
+    (45004, "description size out of limit"),
+    (45005, "url size out of limit"),
+    (45006, "picurl size out of limit"),
+    (45007, "playtime out of limit"),
+    (45008, "article size out of limit"),
+    (45009, "reach max api daily quota limit"),
+    (
+        45011,
+        "api minute-quota reach limit, must slower, retry next minute",
+    ),
+    (
+        45015,
+        "response out of time limit or subscription is canceled",
+    ),
+    (45028, "has no masssend quota"),
+    (45029, "qrcode count out of limit"),
+    (
+        45035,
+        "access clientip is not registered, not in ip-white-list",
+    ),
+    (45047, "out of response count limit"),
+    (45056, "can't add more tag"),
+    (45059, "can't add this tag, too many tags for one user"),
+    (45064, "weapp not linked"),
+    (45065, "clientmsgid exist"),
+    (45066, "same clientmsgid retry too fast"),
+    (45067, "clientmsgid size out of limit"),
+    (45157, "invalid tag name"),
+    (45158, "tag name too long"),
+    (45159, "invalid tag id"),
+    (45162, "invalid type"),
+    (45166, "invalid content"),
+    (46001, "media not exist"),
+    (46004, "user not exist"),
+    (47001, "data format error"),
+    (47003, "argument invalid!"),
+    (48001, "api unauthorized"),
+    (48002, "user block receive message"),
+    (48003, "user not agree mass-send protocol"),
+    (48004, "api forbidden for irregularities"),
+    (48006, "forbid to clear quota because of reaching the limit"),
+    (48008, "no permission for this msgtype"),
+    (49003, "not match openid with appid"),
+    (50001, "user unauthorized the api"),
+    (50002, "user limited"),
+    (50005, "user is unsubscribed"),
+    (76003, "cgi_path not found, please check"),
+    (87009, "invalid signature"),
+];
 
 /// A refusal by its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,82 +183,12 @@ impl Refusal {
     pub(super) const CLEARS_SPENT: Self = Self(48006);
     pub(super) const CGI_PATH: Self = Self(76003);
 
-    /// The platform's text for the code; injected codes outside the table read as system errors.
+    /// The platform's text for the code; codes outside the table read as system errors.
     pub(super) fn text(self) -> &'static str {
-        match self.0 {
-            0 => "ok",
-            40001 => {
-                "invalid credential, access_token is invalid or not latest, could get \
-                 access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
-            }
-            40002 => "invalid grant_type",
-            40003 => "invalid openid",
-            40004 => "invalid media type",
-            40005 => "invalid file type",
-            40007 => "invalid media_id",
-            40008 => "invalid message type",
-            40009 => "invalid image size",
-            40010 => "invalid voice size",
-            40011 => "invalid video size",
-            40012 => "invalid thumb size",
-            40013 => "invalid appid",
-            40014 => "invalid access_token",
-            40031 => "invalid openid list",
-            40032 => "invalid openid list size",
-            40033 => {
-                "invalid charset. please check your request, if include \\uxxxx will create fail!"
-            }
-            40037 => "invalid template_id",
-            40059 => "invalid msg id",
-            40066 => "invalid url",
-            40125 => "invalid appsecret",
-            40130 => "invalid openid list size, at least two openid",
-            40164 => "invalid ip, not in whitelist",
-            40200 => "invalid account type",
-            41001 => "access_token missing",
-            41002 => "appid missing",
-            41004 => "appsecret missing",
-            41005 => "media data missing",
-            41009 => "missing openid",
-            42001 => "access_token expired",
-            43001 => "require GET method",
-            43002 => "require POST method",
-            43004 => "require subscribe",
-            43019 => "require remove blacklist",
-            43101 => "user refuse to accept the msg",
-            44001 => "empty media data",
-            44002 => "empty post data",
-            44003 => "empty news data",
-            44004 => "empty content",
-            45001 => "media size out of limit",
-            45002 => "content size out of limit",
-            45008 => "article size out of limit",
-            45009 => "reach max api daily quota limit",
-            45011 => "api minute-quota reach limit, must slower, retry next minute",
-            45015 => "response out of time limit or subscription is canceled",
-            45047 => "out of response count limit",
-            45056 => "can't add more tag",
-            45059 => "can't add this tag, too many tags for one user",
-            45065 => "clientmsgid exist",
-            45066 => "same clientmsgid retry too fast",
-            45067 => "clientmsgid size out of limit",
-            45157 => "invalid tag name",
-            45158 => "tag name too long",
-            45159 => "invalid tag id",
-            45162 => "invalid type",
-            46001 => "media not exist",
-            46004 => "user not exist",
-            47001 => "data format error",
-            47003 => "argument invalid!",
-            48001 => "api unauthorized",
-            48002 => "user block receive message",
-            48004 => "api forbidden for irregularities",
-            48006 => "forbid to clear quota because of reaching the limit",
-            50002 => "user limited",
-            50005 => "user is unsubscribed",
-            76003 => "cgi_path not found, please check",
-            code => super::component::text(code).unwrap_or("system error"),
-        }
+        let found = TEXTS.binary_search_by_key(&self.0, |row| row.0);
+        let found = found.map(|index| TEXTS[index].1).ok();
+        let found = found.or_else(|| super::component::text(self.0));
+        found.unwrap_or("system error")
     }
 
     /// The JSON body the platform answers with.
@@ -234,6 +275,14 @@ mod tests {
             "{text}"
         );
         assert_eq!(json["msg_id"], 7);
+    }
+
+    #[test]
+    fn texts_are_found_by_their_codes() {
+        assert!(TEXTS.is_sorted_by(|one, next| one.0 < next.0));
+        assert_eq!(Refusal(0).text(), "ok");
+        assert_eq!(Refusal(45028).text(), "has no masssend quota");
+        assert_eq!(Refusal(-1).text(), "system error");
     }
 
     #[test]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, Timestamp};
+use crate::journey::sequence::Fallback;
 use crate::journey::template;
 use crate::policy::settle::AccountNews;
-use crate::sender::platform::{Answer, AnswerClass, Parcel, Platform};
+use crate::sender::platform::{Answer, AnswerClass, Content, Parcel, Platform};
 use crate::store::work::{DeliveryKey, Ended, Send, Settled};
 use crate::store::{Error, Store};
 
@@ -17,6 +18,8 @@ use crate::store::{Error, Store};
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) key: DeliveryKey,
+    /// Whether a turn was handed out for it.
+    pub(super) handed: bool,
     /// Whether a call was made.
     pub(super) called: bool,
     /// When the answer came: an account's rest begins there.
@@ -60,6 +63,7 @@ pub(super) async fn attempt(
     let settled = settle(&store, clock.as_ref(), key, &ended).await;
     Done {
         key,
+        handed: true,
         called,
         answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
@@ -79,24 +83,39 @@ async fn learn_language(platform: &dyn Platform, send: &mut Send) -> Option<Stri
     Some(language)
 }
 
-fn parcel(send: &Send) -> Result<Parcel, Answer> {
+/// What a send brings, its words filled in.
+///
+/// # Errors
+/// The answer to settle it with: nothing was asked of the platform.
+pub(super) fn parcel(send: &Send) -> Result<Parcel, Answer> {
     let broken = |what: String| Answer::without_code(AnswerClass::Unsendable, what);
     let steps = &send.version.sequence.steps;
     let step = steps
         .get(usize::from(send.step))
         .ok_or_else(|| broken("the version has no such step".into()))?;
-    let message = step.say.to(&send.facts.language);
-    let message = template::render(message, &send.facts)
-        .map_err(|error| broken(format!("template: {error}")))?;
+    let failed = |error| broken(format!("template: {error}"));
+    let content = match send.fare.fallback_of(step) {
+        Some(Fallback::SubscriptionNotice(form)) => {
+            Content::SubscriptionNotice(template::fill(form, &send.facts).map_err(failed)?)
+        }
+        Some(Fallback::Template(form)) => {
+            Content::Template(template::fill(form, &send.facts).map_err(failed)?)
+        }
+        Some(Fallback::MassSend) | None => {
+            let message = step.say.to(&send.facts.language);
+            Content::Message(template::render(message, &send.facts).map_err(failed)?)
+        }
+    };
     Ok(Parcel {
         openid: send.openid.clone(),
-        message,
+        content,
+        message_id: format!("{}-{}", send.key.enrollment.0, send.step),
     })
 }
 
 /// Records the answer. It is known here and nowhere else, so only a stopped writer ends the
 /// trying; then the intent stays, and the next start counts it as unknown.
-async fn settle(
+pub(super) async fn settle(
     store: &Store,
     clock: &dyn Clock,
     key: DeliveryKey,

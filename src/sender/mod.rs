@@ -7,6 +7,7 @@
 
 mod attempt;
 pub mod breaker;
+mod hand;
 pub mod platform;
 pub mod shelf;
 pub mod turns;
@@ -24,11 +25,12 @@ use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
-use crate::sender::attempt::{Done, attempt};
+use crate::sender::attempt::Done;
 use crate::sender::breaker::Breaker;
-use crate::sender::platform::{Answer, AnswerClass, Platform};
+use crate::sender::hand::{Hand, INTENTS_MAX};
+use crate::sender::platform::{Answer, AnswerClass, Platforms};
 use crate::sender::turns::{QUEUE_MAX, Turns};
-use crate::store::work::{DeliveryKey, Intended};
+use crate::store::work::DeliveryKey;
 use crate::store::{Error, Store, accounts, deliveries};
 
 /// How the sender works.
@@ -39,9 +41,6 @@ pub struct SenderSettings {
     /// Due deliveries in memory, of all accounts.
     pub queue_max: usize,
 }
-
-/// Deliveries that share one commit of their intents.
-const INTENTS_MAX: usize = 500;
 
 /// How often accounts' rows are looked through for deliveries that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -57,7 +56,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(12);
 pub struct Sender {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    platforms: HashMap<AccountId, Arc<dyn Platform>>,
+    platforms: Arc<dyn Platforms>,
+    /// Which change of the accounts the turns know.
+    accounts_seen: u64,
     due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
     done_tx: mpsc::Sender<Done>,
     done_rx: mpsc::Receiver<Done>,
@@ -73,48 +74,57 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender for `platforms`, one per account.
+    /// A sender for `platforms`.
     pub fn new(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         settings: SenderSettings,
-        platforms: Vec<Arc<dyn Platform>>,
+        platforms: Arc<dyn Platforms>,
         due_rx: mpsc::Receiver<Vec<DeliveryKey>>,
     ) -> Self {
         let now = clock.now();
-        let platforms: HashMap<_, _> = platforms
-            .into_iter()
-            .map(|platform| (platform.account(), platform))
-            .collect();
-        let mut turns = Turns::new(settings.queue_max);
-        let accounts = store.knowledge().accounts();
-        // Without a way to its platform an account's deliveries stay due: an intent could not end.
-        for account in accounts
-            .values()
-            .filter(|one| platforms.contains_key(&one.journey.id))
-        {
-            let Account {
-                rate,
-                in_flight_max,
-                ..
-            } = **account;
-            turns.add_account(account.journey.id, rate, in_flight_max, now);
-        }
         let (done_tx, done_rx) = mpsc::channel(settings.in_flight_max.max(1) * 2);
-        Self {
+        let mut sender = Self {
             platforms,
+            accounts_seen: 0,
             store,
             clock,
             due_rx,
             done_tx,
             done_rx,
-            turns,
+            turns: Turns::new(settings.queue_max),
             breakers: HashMap::new(),
             resting: HashMap::new(),
             free: settings.in_flight_max.max(1),
             looked_at: now,
             seen_at: now,
             attempts: TaskTracker::new(),
+        };
+        sender.take_accounts(now);
+        sender
+    }
+
+    /// Lets the accounts in that have come since, and stops those that may not send any more.
+    fn take_accounts(&mut self, now: Timestamp) {
+        let changes = self.store.knowledge().account_changes();
+        if changes == self.accounts_seen {
+            return;
+        }
+        self.accounts_seen = changes;
+        for account in self.store.knowledge().accounts().values() {
+            let id = account.journey.id;
+            // Without a way to its platform an account's deliveries stay due: an intent could not
+            // end.
+            if !account.sends || self.platforms.of(id).is_none() {
+                self.turns.remove_account(id);
+            } else {
+                let Account {
+                    rate,
+                    in_flight_max,
+                    ..
+                } = **account;
+                self.turns.add_account(id, rate, in_flight_max, now);
+            }
         }
     }
 
@@ -155,6 +165,7 @@ impl Sender {
             self.take_in();
             // One instant for the whole round, so that what comes due meanwhile ends the sleep.
             let now = self.clock.now();
+            self.take_accounts(now);
             if let Err(error) = self.feed(now).await {
                 tracing::error!(%error, "due deliveries could not be read");
             }
@@ -239,21 +250,18 @@ impl Sender {
                 clock: Arc::clone(&self.clock),
                 done_tx: self.done_tx.clone(),
                 attempts: self.attempts.clone(),
-                platforms: keys
-                    .iter()
-                    .filter_map(|key| {
-                        let platform = self.platforms.get(&key.account)?;
-                        Some((key.account, Arc::clone(platform)))
-                    })
-                    .collect(),
+                platforms: Arc::clone(&self.platforms),
             };
             self.attempts.spawn(hand.send(keys));
         }
     }
 
     fn finish(&mut self, done: Done) {
-        self.free += 1;
-        self.turns.done(done.key, done.called);
+        // What joined a mass send had no turn of its own.
+        if done.handed {
+            self.free += 1;
+            self.turns.done(done.key, done.called);
+        }
         let (account, now) = (done.key.account, done.answered_at);
         if let (true, Some(answer)) = (done.called, &done.answer) {
             self.note_success(account, answer.class, now);
@@ -314,66 +322,5 @@ impl Sender {
             .and_then(|tomorrow| tomorrow.start_of_day().ok())
             .map(|midnight| Timestamp(midnight.timestamp().as_millisecond()));
         midnight.unwrap_or(now.plus(ATTENTION_REST))
-    }
-}
-
-/// A hand of deliveries on its way from turn to attempt.
-struct Hand {
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    done_tx: mpsc::Sender<Done>,
-    attempts: TaskTracker,
-    platforms: HashMap<AccountId, Arc<dyn Platform>>,
-}
-
-impl Hand {
-    /// Has the intents committed, together or, when that fails, each on its own: one row that
-    /// cannot be read must not keep the others of its hand from being sent, again and again.
-    async fn intend(&self, keys: &[DeliveryKey]) -> Vec<Intended> {
-        match self.store.writer().intend(keys.to_vec()).await {
-            Ok(intended) => return intended,
-            Err(Error::Stopped) => return Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, deliveries = keys.len(), "intents not written: one by one");
-            }
-        }
-        let mut intended = Vec::with_capacity(keys.len());
-        for key in keys {
-            let alone = self.store.writer().intend(vec![*key]).await;
-            if let Err(error) = &alone {
-                tracing::error!(%error, enrollment.id = key.enrollment.0,
-                    "intent not written: the delivery stays due");
-            }
-            let one = alone.ok().and_then(|mut one| one.pop());
-            intended.push(one.unwrap_or(Intended::NotSent));
-        }
-        intended
-    }
-
-    async fn send(self, keys: Vec<DeliveryKey>) {
-        let mut intended = self.intend(&keys).await.into_iter();
-        for key in keys {
-            let platform = self.platforms.get(&key.account);
-            match (intended.next(), platform) {
-                (Some(Intended::Send(send)), Some(platform)) => {
-                    let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
-                    let attempt =
-                        attempt(store, Arc::clone(platform), Arc::clone(&self.clock), *send);
-                    self.attempts.spawn(async move {
-                        done_tx.send(attempt.await).await.ok();
-                    });
-                }
-                _ => {
-                    let done = Done {
-                        key,
-                        called: false,
-                        answered_at: self.clock.now(),
-                        answer: None,
-                        news: AccountNews::None,
-                    };
-                    self.done_tx.send(done).await.ok();
-                }
-            }
-        }
     }
 }

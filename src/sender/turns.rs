@@ -105,8 +105,12 @@ impl Turns {
         }
     }
 
-    /// Makes an account known. Its rows on disk have not been read yet.
+    /// Makes an account known; one that is known already stays as it is. Its rows on disk have not
+    /// been read yet.
     pub fn add_account(&mut self, id: AccountId, rate: Rate, in_flight_max: usize, now: Timestamp) {
+        if self.queues.contains_key(&id) {
+            return;
+        }
         let queue = Queue {
             due: BTreeMap::new(),
             limiter: Limiter::new(rate, now),
@@ -118,6 +122,15 @@ impl Turns {
             turn: 0,
         };
         self.queues.insert(id, queue);
+    }
+
+    /// Forgets an account. Its rows stay on disk; what is under way ends as it would have.
+    pub fn remove_account(&mut self, id: AccountId) {
+        if let Some(queue) = self.queues.remove(&id) {
+            self.len -= queue.due.len();
+            self.in_round.remove(&id);
+            self.round.retain(|other| *other != id);
+        }
     }
 
     /// Deliveries in memory.

@@ -261,7 +261,8 @@ async fn count_ended(
             Some(Outcome::Cancelled) => &mut count.cancelled,
             Some(Outcome::Failed) => &mut count.failed,
             Some(Outcome::Unknown) => &mut count.unknown,
-            Some(Outcome::Retried | Outcome::Held) | None => continue,
+            Some(Outcome::Retried | Outcome::Held | Outcome::Delivered | Outcome::Undelivered)
+            | None => continue,
         };
         *place += ended;
     }

@@ -1,24 +1,23 @@
 //! One commit: load everybody concerned, decide in memory, write what changed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
-use crate::journey::enrollment::Entry;
-use crate::journey::event::Arrival;
+use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::Effects;
+use crate::policy::fare::Fare;
 use crate::policy::settle::{self, AccountNews};
-use crate::policy::{self, Case, Verdict};
+use crate::store::awaited::{self, Awaited};
 use crate::store::load::People;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::{self, Moment};
 use crate::store::work::{
-    Act, Acted, Armed, DeliveryKey, Ended, Intended, Send, Settled, Taken, Work,
+    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
-use crate::store::{Error, Knowledge, deliveries, outcomes, timers};
+use crate::store::{Error, Knowledge, deliveries, outcomes, report, timers};
 
 /// A commit under way.
 pub(super) struct Batch<'a> {
@@ -27,10 +26,14 @@ pub(super) struct Batch<'a> {
     pub(super) moment: Moment,
     /// The next follower's id.
     pub(super) next_follower: &'a mut i64,
-    people: People,
-    entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
+    pub(super) people: People,
+    pub(super) entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
+    /// Messages that the platform reports on, by its ids; those reported on now; and new ones.
+    pub(super) awaited: report::Reports,
+    pub(super) reported: Vec<(AccountId, String)>,
+    newly_awaited: Vec<Awaited>,
     /// Deliveries whose enrollment knows nothing of them: merely due ones, and intents.
-    void: Vec<DeliveryKey>,
+    pub(super) void: Vec<DeliveryKey>,
     void_intents: Vec<DeliveryKey>,
     tally: Tally,
 }
@@ -49,6 +52,7 @@ pub(super) enum Answered {
     Taken(Taken),
     Acted(Acted),
     Settled(Settled),
+    Confirmed(Confirmed),
     Intended(Vec<Intended>),
     Promoted(usize),
 }
@@ -62,7 +66,8 @@ impl<'a> Batch<'a> {
         next_follower: &'a mut i64,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
-        let people = People::load(tx, works).await?;
+        let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
+        let people = People::load(tx, works, with_consents).await?;
         let mut batch = Self {
             tx,
             knowledge,
@@ -70,6 +75,9 @@ impl<'a> Batch<'a> {
             next_follower,
             people,
             entries: Vec::new(),
+            awaited: report::load(tx, works).await?,
+            reported: Vec::new(),
+            newly_awaited: Vec::new(),
             void: Vec::new(),
             void_intents: Vec::new(),
             tally: Tally::default(),
@@ -79,8 +87,16 @@ impl<'a> Batch<'a> {
         for (index, work) in works.iter().enumerate() {
             answers.push(match work {
                 Work::Receive {
-                    account, arrival, ..
-                } => Answered::Taken(batch.receive(*account, arrival, fresh.contains(&index))),
+                    account,
+                    arrival,
+                    offer,
+                    ..
+                } => {
+                    let fresh = fresh.contains(&index);
+                    let mut taken = batch.receive(*account, arrival, fresh);
+                    taken.passive = batch.answer(*account, arrival, *offer, fresh);
+                    Answered::Taken(taken)
+                }
                 Work::Act {
                     account,
                     openid,
@@ -88,6 +104,7 @@ impl<'a> Batch<'a> {
                     ..
                 } => Answered::Acted(batch.act(*account, openid, act)),
                 Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
+                Work::Confirm { key, .. } => Answered::Confirmed(batch.confirm(*key)),
                 Work::Intend { keys, .. } => {
                     Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
                 }
@@ -96,6 +113,10 @@ impl<'a> Batch<'a> {
         }
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
+        for (account, reference) in &batch.reported {
+            awaited::delete(tx, *account, reference).await?;
+        }
+        awaited::insert(tx, &batch.newly_awaited).await?;
         deliveries::delete(tx, &batch.void, false).await?;
         deliveries::delete(tx, &batch.void_intents, true).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
@@ -156,7 +177,15 @@ impl<'a> Batch<'a> {
     }
 
     fn receive(&mut self, account: AccountId, arrival: &Arrival, fresh: bool) -> Taken {
-        let mut taken = Taken { fresh, enrolled: 0 };
+        let mut taken = Taken {
+            fresh,
+            enrolled: 0,
+            passive: None,
+        };
+        let ours = match &arrival.event {
+            Event::Reported(report) if fresh => self.report(account, report),
+            _ => false,
+        };
         let id = self.people.id_of(account, &arrival.openid);
         let person = id.and_then(|id| self.people.by_id.get_mut(&id));
         let (true, Some(person), Some(account)) = (fresh, person, self.knowledge.account(account))
@@ -168,6 +197,7 @@ impl<'a> Batch<'a> {
         person
             .grants
             .open(&account.profile, &arrival.event, opens_at);
+        report::apply_consents(&mut person.consents, &arrival.event, ours);
         let catalog = self.knowledge.catalog();
         let effects = person
             .passages
@@ -223,7 +253,7 @@ impl<'a> Batch<'a> {
         acted
     }
 
-    fn settle(&mut self, key: DeliveryKey, ended: &Ended) -> Settled {
+    pub(super) fn settle(&mut self, key: DeliveryKey, ended: &Ended) -> Settled {
         let nothing = Settled {
             news: AccountNews::None,
             returned: false,
@@ -260,19 +290,33 @@ impl<'a> Batch<'a> {
         let (Some(version), Some(step)) = (&version, step) else {
             return nothing;
         };
+        let fare = person
+            .fares
+            .remove(&key.enrollment)
+            .unwrap_or_else(|| Fare::customer_message(None));
+        person
+            .replies
+            .retain(|reply| reply.enrollment != key.enrollment);
         let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
+            &mut person.consents,
             settle::Case {
                 index,
                 step,
                 min_gap: version.sequence.min_gap,
+                fare,
             },
             &ended.answer,
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);
+        let reference = ended.answer.reference.as_deref();
+        let awaited = settled.entries.iter();
+        let awaited =
+            awaited.filter_map(|entry| report::awaited(key.account, version.id, entry, reference));
+        self.newly_awaited.extend(awaited);
         let effects = Effects {
             entries: settled.entries,
             enrolled: 0,
@@ -284,95 +328,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Judges a due delivery; on `Send`, its intent is committed with this transaction.
-    fn intend(&mut self, key: DeliveryKey) -> Intended {
-        let now = self.moment.now;
-        let id = key.enrollment.follower();
-        let Some(index) = self.find(key) else {
-            self.void.push(key);
-            return Intended::NotSent;
-        };
-        let (catalog, account) = (
-            self.knowledge.catalog(),
-            self.knowledge.account(key.account),
-        );
-        let (Some(person), Some(account)) = (self.people.by_id.get_mut(&id), account) else {
-            return Intended::NotSent;
-        };
-        let Some(version) = catalog.version(person.passages.enrollments[index].version) else {
-            return Intended::NotSent;
-        };
-        let enrollment = &person.passages.enrollments[index];
-        if enrollment.in_flight {
-            return Intended::NotSent;
-        }
-        let Some(step) = version.sequence.steps.get(usize::from(enrollment.step)) else {
-            return Intended::NotSent;
-        };
-        let case = Case {
-            account: &account,
-            follower: &person.passages.follower,
-            grants: &person.grants,
-            enrollment,
-            version,
-            step,
-        };
-        let verdict = policy::judge(&case, now);
-        let facts = matches!(verdict, Verdict::Send(_)).then(|| policy::facts(&case, now));
-        let shifted = policy::shifts(step, enrollment, now);
-        let enrollment = &mut person.passages.enrollments[index];
-        let mut effects = Effects::default();
-        match (verdict, facts) {
-            (Verdict::Send(kind), Some(facts)) => {
-                if let Some(kind) = kind {
-                    person.grants.spend(kind);
-                }
-                if shifted {
-                    enrollment.shift(now);
-                }
-                enrollment.in_flight = true;
-                enrollment.called_at = now;
-                enrollment.attempt = enrollment.attempt.saturating_add(1);
-                person.passages.follower.last_sent_at = now;
-                return Intended::Send(Box::new(Send {
-                    key,
-                    openid: person.passages.follower.openid.clone(),
-                    step: person.passages.enrollments[index].step,
-                    attempt: person.passages.enrollments[index].attempt,
-                    version: Arc::clone(version),
-                    facts,
-                }));
-            }
-            (Verdict::Wait(until, _), _) => enrollment.rearm(until),
-            (Verdict::Hold(deadline, why), _) => {
-                let entry = Entry::new(Outcome::Held, now, why);
-                effects.entries.push(enrollment.hold(entry, deadline));
-            }
-            (Verdict::Drop(outcome, why), _) => {
-                let entry = Entry::new(outcome, now, why);
-                effects.entries.push(enrollment.end_step(entry, now));
-            }
-            (Verdict::Cancel | Verdict::Send(_), _) => {
-                effects
-                    .entries
-                    .extend(enrollment.cancel(now, "not following"));
-            }
-        }
-        self.record(id, effects);
-        Intended::NotSent
-    }
-
-    /// The enrollment that a delivery is for, if it still waits for exactly this one.
-    fn find(&self, key: DeliveryKey) -> Option<usize> {
-        let person = self.people.by_id.get(&key.enrollment.follower())?;
-        person.passages.enrollments.iter().position(|one| {
-            one.id == key.enrollment
-                && one.generation == key.generation
-                && one.armed_at() == Some(key.due_at)
-        })
-    }
-
-    fn record(&mut self, follower: FollowerId, effects: Effects) {
+    pub(super) fn record(&mut self, follower: FollowerId, effects: Effects) {
         self.tally.enrolled += u64::try_from(effects.enrolled).unwrap_or(0);
         let Some(person) = self.people.by_id.get(&follower) else {
             return;

@@ -5,6 +5,8 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::policy::fare::Fare;
+use crate::policy::grant::Kind;
 use crate::store::Error;
 use crate::store::statement::{int, over, statement};
 use crate::store::timers;
@@ -106,16 +108,41 @@ pub(super) async fn delete(
 /// Commits intents: from here on only an answer ends them.
 pub(super) async fn intend(
     tx: &DatabaseTransaction,
-    keys: &[DeliveryKey],
+    intents: &[(DeliveryKey, Fare)],
     epoch: i64,
     now: Timestamp,
 ) -> Result<(), Error> {
-    mark(tx, keys, 1, epoch, now).await
+    let mut kinds: Vec<Fare> = Vec::new();
+    for (_, fare) in intents {
+        if !kinds.contains(fare) {
+            kinds.push(*fare);
+        }
+    }
+    // Few kinds, many intents: one statement for each kind keeps the sets plain keys.
+    for kind in kinds {
+        let alike = intents.iter().filter(|(_, fare)| *fare == kind);
+        let keys: Vec<_> = alike.map(|(key, _)| *key).collect();
+        mark(tx, &keys, 1, epoch, now, kind).await?;
+    }
+    Ok(())
+}
+
+/// Writes intents of deliveries that were due at once and have no row yet.
+pub(super) async fn insert_intents(
+    tx: &DatabaseTransaction,
+    intents: &[(DeliveryKey, Fare)],
+    epoch: i64,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let keys: Vec<_> = intents.iter().map(|(key, _)| *key).collect();
+    insert(tx, &keys).await?;
+    intend(tx, intents, epoch, now).await
 }
 
 /// Makes intents merely due again.
 pub(super) async fn give_back(tx: &DatabaseTransaction, keys: &[DeliveryKey]) -> Result<(), Error> {
-    mark(tx, keys, 0, 0, Timestamp(0)).await
+    let fare = Fare::customer_message(None);
+    mark(tx, keys, 0, 0, Timestamp(0), fare).await
 }
 
 async fn mark(
@@ -124,20 +151,29 @@ async fn mark(
     state: i64,
     epoch: i64,
     at: Timestamp,
+    fare: Fare,
 ) -> Result<(), Error> {
     if keys.is_empty() {
         return Ok(());
     }
     // Not UPDATE … FROM: SQLite would walk the whole table once for each key.
     let mut marked = over(
-        "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4
+        "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4, carrier = ?5,
+             grant_kind = ?6, fallback = ?7
          WHERE (shard, account_id, due_at, enrollment_id) IN
              (SELECT 0, value ->> 0, value ->> 1, value ->> 2
               FROM json_each(?1))",
         keys,
     )?;
     if let Some(values) = &mut marked.values {
-        values.0.extend([state.into(), epoch.into(), at.0.into()]);
+        values.0.extend([
+            state.into(),
+            epoch.into(),
+            at.0.into(),
+            fare.carrier.number().into(),
+            fare.grant.map_or(0, Kind::number).into(),
+            fare.fallback.map_or(0, |at| i64::from(at) + 1).into(),
+        ]);
     }
     tx.execute_raw(marked).await?;
     Ok(())

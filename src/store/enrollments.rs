@@ -3,8 +3,11 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::{Enrollment, State};
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
+use crate::policy::fare::Fare;
+use crate::policy::grant::Kind;
 use crate::store::Error;
 use crate::store::statement::{flag, instant, int, over, small, text};
 
@@ -68,13 +71,14 @@ fn read_plan(stored: &str, enrolled_at: Timestamp) -> Option<Vec<Timestamp>> {
         .collect()
 }
 
-/// All enrollments of these followers, in the order of their numbers.
+/// All enrollments of these followers, in the order of their numbers, with the fares of those that
+/// are being sent.
 pub(super) async fn of(
     tx: &DatabaseTransaction,
     followers: &[FollowerId],
-) -> Result<Vec<Enrollment>, Error> {
+) -> Result<Vec<(Enrollment, Option<Fare>)>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, d.intent_at
+        "SELECT {COLUMNS}, d.intent_at, d.carrier, d.grant_kind, d.fallback
          FROM json_each(?1) AS j
          CROSS JOIN enrollments AS e ON e.id BETWEEN j.value ->> 0 AND j.value ->> 1
          {SENDING}"
@@ -84,7 +88,27 @@ pub(super) async fn of(
         .map(|follower| EnrollmentId::range(*follower))
         .collect();
     let rows = tx.query_all_raw(over(&sql, &ranges)?).await?;
-    rows.iter().map(enrollment).collect()
+    rows.iter()
+        .map(|row| {
+            let enrollment = enrollment(row)?;
+            let fare = if enrollment.in_flight {
+                Some(fare(row)?)
+            } else {
+                None
+            };
+            Ok((enrollment, fare))
+        })
+        .collect()
+}
+
+/// What an intent spends, behind the columns of its enrollment.
+fn fare(row: &QueryResult) -> Result<Fare, Error> {
+    let fallback: u8 = small(row, 14, "deliveries")?;
+    Ok(Fare {
+        carrier: Carrier::from_number(int(row, 12)?).unwrap_or(Carrier::CustomerMessage),
+        grant: Kind::from_number(int(row, 13)?),
+        fallback: fallback.checked_sub(1),
+    })
 }
 
 pub(super) async fn insert(

@@ -3,7 +3,7 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use crate::journey::ids::FollowerId;
-use crate::policy::grant::{Grant, Kind};
+use crate::policy::grant::{Grant, Kind, Opener};
 use crate::store::Error;
 use crate::store::statement::{instant, int, over, small};
 
@@ -14,7 +14,7 @@ pub(super) async fn of(
 ) -> Result<Vec<(FollowerId, Grant)>, Error> {
     let rows = tx
         .query_all_raw(over(
-            "SELECT g.follower_id, g.kind, g.opens_at, g.closes_at, g.quota, g.spent
+            "SELECT g.follower_id, g.kind, g.opens_at, g.closes_at, g.quota, g.spent, g.opened_by
              FROM json_each(?1) AS j CROSS JOIN grants AS g ON g.follower_id = j.value",
             followers,
         )?)
@@ -31,6 +31,7 @@ pub(super) async fn of(
             closes_at: instant(row, 3)?,
             quota: small(row, 4, "grants")?,
             spent: small(row, 5, "grants")?,
+            opened_by: Opener::from_number(int(row, 6)?),
         };
         grants.push((FollowerId(int(row, 0)?), grant));
     }
@@ -55,12 +56,15 @@ pub(super) async fn put(
                 grant.closes_at,
                 grant.quota,
                 grant.spent,
+                grant.opened_by.number(),
             )
         })
         .collect();
     tx.execute_raw(over(
-        "INSERT OR REPLACE INTO grants (follower_id, kind, opens_at, closes_at, quota, spent)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+        "INSERT OR REPLACE INTO grants (follower_id, kind, opens_at, closes_at, quota, spent,
+             opened_by)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+             value ->> 6
          FROM json_each(?1)",
         &rows,
     )?)

@@ -1,23 +1,32 @@
-//! The followers that a commit is about, loaded with everything of theirs in four statements.
+//! The followers that a commit is about, loaded with everything of theirs in a few statements.
 
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::DatabaseTransaction;
 
+use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, FollowerId};
+use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::journey::receive::Passages;
+use crate::policy::consent::Consents;
+use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
+use crate::store::replies::Reply;
 use crate::store::work::Work;
-use crate::store::{Error, enrollments, followers, grants};
+use crate::store::{Error, consents, enrollments, followers, grants, replies};
 
 /// One follower as loaded and as changed.
 #[derive(Debug)]
 pub(super) struct Person {
     pub(super) passages: Passages,
     pub(super) grants: Grants,
+    pub(super) consents: Consents,
+    /// How the messages that are being sent travel.
+    pub(super) fares: HashMap<EnrollmentId, Fare>,
+    /// Passive replies on their way.
+    pub(super) replies: Vec<Reply>,
     /// What the rows say; `None` for somebody new.
     pub(super) before: Option<Before>,
 }
@@ -28,6 +37,21 @@ pub(super) struct Before {
     pub(super) follower: Follower,
     pub(super) enrollments: Vec<Enrollment>,
     pub(super) grants: Grants,
+    pub(super) consents: Consents,
+    pub(super) replies: Vec<Reply>,
+}
+
+impl Person {
+    fn new(passages: Passages) -> Self {
+        Self {
+            passages,
+            grants: Grants::default(),
+            consents: Consents::default(),
+            fares: HashMap::new(),
+            replies: Vec::new(),
+            before: None,
+        }
+    }
 }
 
 /// The followers of a commit.
@@ -38,8 +62,13 @@ pub(super) struct People {
 }
 
 impl People {
-    /// Loads everybody whom `works` are about.
-    pub(super) async fn load(tx: &DatabaseTransaction, works: &[Work]) -> Result<Self, Error> {
+    /// Loads everybody whom `works` are about. Consents only where a sequence could use them: others
+    /// need not pay for the question.
+    pub(super) async fn load(
+        tx: &DatabaseTransaction,
+        works: &[Work],
+        with_consents: bool,
+    ) -> Result<Self, Error> {
         let (names, ids) = concerned(works);
         let mut found = Vec::new();
         if !names.is_empty() {
@@ -56,28 +85,47 @@ impl People {
                 .ids
                 .insert((follower.account, follower.openid.clone()), follower.id);
             let id = follower.id;
-            let person = Person {
-                before: None,
-                grants: Grants::default(),
-                passages: Passages {
-                    follower,
-                    enrollments: Vec::new(),
-                },
-            };
+            let person = Person::new(Passages {
+                follower,
+                enrollments: Vec::new(),
+            });
             people.by_id.insert(id, person);
         }
-        people.load_passages(tx).await?;
+        people.load_passages(tx, with_consents).await?;
         Ok(people)
     }
 
-    async fn load_passages(&mut self, tx: &DatabaseTransaction) -> Result<(), Error> {
+    async fn load_passages(
+        &mut self,
+        tx: &DatabaseTransaction,
+        with_consents: bool,
+    ) -> Result<(), Error> {
         if self.by_id.is_empty() {
             return Ok(());
         }
         let ids: Vec<_> = self.by_id.keys().copied().collect();
-        for enrollment in enrollments::of(tx, &ids).await? {
+        let mut replying = Vec::new();
+        for (enrollment, fare) in enrollments::of(tx, &ids).await? {
             if let Some(person) = self.by_id.get_mut(&enrollment.id.follower()) {
+                if let Some(fare) = fare {
+                    if fare.carrier == Carrier::PassiveReply {
+                        replying.push(enrollment.id);
+                    }
+                    person.fares.insert(enrollment.id, fare);
+                }
                 person.passages.enrollments.push(enrollment);
+            }
+        }
+        for reply in replies::of(tx, &replying).await? {
+            if let Some(person) = self.by_id.get_mut(&reply.enrollment.follower()) {
+                person.replies.push(reply);
+            }
+        }
+        if with_consents {
+            for (follower, consent) in consents::of(tx, &ids).await? {
+                if let Some(person) = self.by_id.get_mut(&follower) {
+                    person.consents.0.push(consent);
+                }
             }
         }
         for (follower, grant) in grants::of(tx, &ids).await? {
@@ -91,6 +139,8 @@ impl People {
                 follower: person.passages.follower.clone(),
                 enrollments: person.passages.enrollments.clone(),
                 grants: person.grants.clone(),
+                consents: person.consents.clone(),
+                replies: person.replies.clone(),
             });
         }
         Ok(())
@@ -103,14 +153,10 @@ impl People {
 
     /// Makes somebody known whose first event this is.
     pub(super) fn add(&mut self, id: FollowerId, account: AccountId, arrival: &Arrival) {
-        let person = Person {
-            passages: Passages {
-                follower: Follower::new(id, account, arrival),
-                enrollments: Vec::new(),
-            },
-            grants: Grants::default(),
-            before: None,
-        };
+        let person = Person::new(Passages {
+            follower: Follower::new(id, account, arrival),
+            enrollments: Vec::new(),
+        });
         self.by_id.insert(id, person);
         self.ids.insert((account, arrival.openid.clone()), id);
     }
@@ -134,7 +180,7 @@ fn concerned(works: &[Work]) -> (Names<'_>, HashSet<FollowerId>) {
             } => {
                 names.insert((*account, openid.as_str()));
             }
-            Work::Settle { key, .. } => {
+            Work::Settle { key, .. } | Work::Confirm { key, .. } => {
                 ids.insert(key.enrollment.follower());
             }
             Work::Intend { keys, .. } => {

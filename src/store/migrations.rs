@@ -13,10 +13,16 @@ struct Files;
 
 impl MigratorTrait for Files {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(File {
-            name: "0001_follow",
-            sql: include_str!("../../migrations/sqlite/0001_follow.sql"),
-        })]
+        vec![
+            Box::new(File {
+                name: "0001_follow",
+                sql: include_str!("../../migrations/sqlite/0001_follow.sql"),
+            }),
+            Box::new(File {
+                name: "0002_carriers",
+                sql: include_str!("../../migrations/sqlite/0002_carriers.sql"),
+            }),
+        ]
     }
 }
 

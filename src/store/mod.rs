@@ -7,17 +7,22 @@
 pub mod accounts;
 pub mod assets;
 pub mod audit;
+mod awaited;
 mod batch;
+mod consents;
 pub mod deliveries;
 pub mod enrollments;
 mod entity;
 mod followers;
 mod grants;
+mod intent;
 mod load;
 mod migrations;
 pub mod outcomes;
 pub mod overview;
 pub mod receipts;
+mod replies;
+mod report;
 mod save;
 mod sqlite;
 mod statement;
@@ -29,7 +34,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -58,6 +63,7 @@ pub struct StoreSettings {
 pub struct Knowledge {
     catalog: RwLock<Arc<Catalog>>,
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
+    account_changes: AtomicU64,
 }
 
 impl Knowledge {
@@ -69,6 +75,11 @@ impl Knowledge {
     /// The accounts as of now.
     pub fn accounts(&self) -> Arc<HashMap<AccountId, Arc<Account>>> {
         read(&self.accounts)
+    }
+
+    /// Grows with every change of the accounts.
+    pub fn account_changes(&self) -> u64 {
+        self.account_changes.load(Ordering::Acquire)
     }
 
     /// One account.
@@ -88,6 +99,7 @@ impl Knowledge {
 
     fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
         write(&self.accounts, Arc::new(accounts));
+        self.account_changes.fetch_add(1, Ordering::Release);
     }
 }
 

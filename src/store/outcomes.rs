@@ -2,6 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
+use crate::journey::carrier::Carrier;
 use crate::journey::ids::{AccountId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::store::Error;
@@ -37,16 +38,17 @@ pub(super) async fn append(
                     entry.at,
                     entry.code,
                     (!detail.is_empty()).then_some(detail),
+                    entry.carrier.map(Carrier::number),
                 ),
             )
         })
         .collect();
     tx.execute_raw(over(
         "INSERT INTO outcomes (enrollment_id, step, entry, account_id, version_id, result, steps,
-             due_at, at, code, detail)
+             due_at, at, code, detail, carrier)
          SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
              value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]',
-             value ->> '$[7][3]'
+             value ->> '$[7][3]', value ->> '$[7][4]'
          FROM json_each(?1)",
         &rows,
     )?)

@@ -8,12 +8,15 @@ use sea_orm::DatabaseTransaction;
 use crate::clock::Timestamp;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, FollowerId};
+use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
+use crate::policy::consent::Consent;
+use crate::policy::fare::Fare;
 use crate::policy::grant::Grant;
 use crate::store::load::{People, Person};
+use crate::store::replies::Reply;
 use crate::store::timers::TimerKey;
 use crate::store::work::{Armed, DeliveryKey};
-use crate::store::{Error, deliveries, enrollments, followers, grants, timers};
+use crate::store::{Error, consents, deliveries, enrollments, followers, grants, replies, timers};
 
 /// When the commit is, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +38,13 @@ struct Changes<'a> {
     replanned: Vec<&'a Enrollment>,
     disarmed: Vec<DeliveryKey>,
     answered: Vec<DeliveryKey>,
-    intended: Vec<DeliveryKey>,
+    /// Intents of deliveries that have a row, and of those that are due for the first time.
+    intended: Vec<(DeliveryKey, Fare)>,
+    new_intents: Vec<(DeliveryKey, Fare)>,
     given_back: Vec<DeliveryKey>,
+    consents: Vec<(FollowerId, &'a Consent)>,
+    replies: Vec<Reply>,
+    ended_replies: Vec<EnrollmentId>,
     new_timers: Vec<DeliveryKey>,
     new_deliveries: Vec<DeliveryKey>,
 }
@@ -79,17 +87,48 @@ impl<'a> Changes<'a> {
                 self.grants.push((follower.id, *grant));
             }
         }
+        let given = person
+            .before
+            .as_ref()
+            .map_or(&[][..], |b| &b.consents.0[..]);
+        for consent in &person.consents.0 {
+            if !given.contains(consent) {
+                self.consents.push((follower.id, consent));
+            }
+        }
+        self.add_replies(person);
         let known = person.before.as_ref().map_or(&[][..], |b| &b.enrollments);
         for (index, enrollment) in person.passages.enrollments.iter().enumerate() {
-            self.add_enrollment(follower.account, known.get(index), enrollment, moment);
+            let fare = person.fares.get(&enrollment.id).copied();
+            let fare = fare.unwrap_or_else(|| Fare::customer_message(None));
+            self.add_enrollment(
+                follower.account,
+                known.get(index),
+                (enrollment, fare),
+                moment,
+            );
         }
+    }
+
+    fn add_replies(&mut self, person: &Person) {
+        let before = person.before.as_ref().map_or(&[][..], |b| &b.replies[..]);
+        let still = |one: &Reply| {
+            person
+                .replies
+                .iter()
+                .any(|r| r.enrollment == one.enrollment)
+        };
+        let ended = before.iter().filter(|one| !still(one));
+        self.ended_replies.extend(ended.map(|one| one.enrollment));
+        let changed = person.replies.iter().filter(|one| !before.contains(one));
+        self.replies.extend(changed);
     }
 
     fn add_enrollment(
         &mut self,
         account: AccountId,
         before: Option<&Enrollment>,
-        after: &'a Enrollment,
+        (after, fare): (&'a Enrollment, Fare),
         moment: Moment,
     ) {
         match before {
@@ -118,15 +157,22 @@ impl<'a> Changes<'a> {
                 self.arm(new, moment);
             }
             (Place::Waiting(old), Place::Nowhere) => self.disarmed.push(old),
-            (Place::Waiting(_), Place::Sending(key)) => self.intended.push(key),
+            (Place::Waiting(old), Place::Sending(key)) if old == key => {
+                self.intended.push((key, fare));
+            }
+            // Released and sent in one commit: the row that it waited with is another one.
+            (Place::Waiting(old), Place::Sending(key)) => {
+                self.disarmed.push(old);
+                self.new_intents.push((key, fare));
+            }
             (Place::Sending(old), Place::Waiting(new)) if old == new => self.given_back.push(new),
             (Place::Sending(old), Place::Waiting(new)) => {
                 self.answered.push(old);
                 self.arm(new, moment);
             }
             (Place::Sending(old), Place::Nowhere) => self.answered.push(old),
-            (Place::Nowhere, Place::Nowhere | Place::Sending(_))
-            | (Place::Sending(_), Place::Sending(_)) => {}
+            (Place::Nowhere, Place::Sending(key)) => self.new_intents.push((key, fare)),
+            (Place::Nowhere, Place::Nowhere) | (Place::Sending(_), Place::Sending(_)) => {}
         }
     }
 
@@ -158,6 +204,9 @@ pub(super) async fn save(
     followers::insert(tx, &changes.new_followers).await?;
     followers::update(tx, &changes.followers).await?;
     grants::put(tx, &changes.grants).await?;
+    consents::put(tx, &changes.consents).await?;
+    replies::put(tx, &changes.replies).await?;
+    replies::delete(tx, &changes.ended_replies).await?;
     enrollments::insert(tx, &changes.new_enrollments).await?;
     enrollments::update(tx, &changes.enrollments).await?;
     enrollments::replan(tx, &changes.replanned).await?;
@@ -165,6 +214,7 @@ pub(super) async fn save(
     deliveries::delete(tx, &changes.disarmed, false).await?;
     deliveries::delete(tx, &changes.answered, true).await?;
     deliveries::intend(tx, &changes.intended, moment.epoch, moment.now).await?;
+    deliveries::insert_intents(tx, &changes.new_intents, moment.epoch, moment.now).await?;
     deliveries::give_back(tx, &changes.given_back).await?;
     timers::insert(tx, &changes.new_timers).await?;
     deliveries::insert(tx, &changes.new_deliveries).await?;

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
@@ -171,7 +172,8 @@ async fn entries(
     let (_, last) = EnrollmentId::range(follower);
     let rows = tx
         .query_all_raw(statement(
-            "SELECT enrollment_id, step, entry, result, steps, due_at, at, code, detail
+            "SELECT enrollment_id, step, entry, result, steps, due_at, at, code, detail,
+                 carrier
              FROM outcomes WHERE enrollment_id BETWEEN ?1 AND ?2
              ORDER BY enrollment_id, step, entry LIMIT ?3",
             [oldest.0.into(), last.0.into(), ENTRIES_MAX.into()],
@@ -180,7 +182,8 @@ async fn entries(
     rows.iter().map(entry).collect()
 }
 
-/// An entry from `enrollment_id, step, entry, result, steps, due_at, at, code, detail`.
+/// An entry from `enrollment_id, step, entry, result, steps, due_at, at, code, detail,
+/// carrier`.
 pub(super) fn entry(row: &QueryResult) -> Result<OutcomeEntry, Error> {
     let result = int(row, 3)?;
     let outcome = Outcome::from_number(result).ok_or_else(|| Error::Row {
@@ -197,6 +200,9 @@ pub(super) fn entry(row: &QueryResult) -> Result<OutcomeEntry, Error> {
         at: instant(row, 6)?,
         code: row.try_get_by_index(7)?,
         detail: text_or_none(row, 8)?.unwrap_or_default(),
+        carrier: row
+            .try_get_by_index::<Option<i64>>(9)?
+            .and_then(Carrier::from_number),
     })
 }
 

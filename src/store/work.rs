@@ -10,6 +10,7 @@ use crate::journey::catalog::Version;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::journey::template::Facts;
+use crate::policy::fare::Fare;
 use crate::policy::settle::AccountNews;
 use crate::store::Error;
 use crate::store::timers::TimerKey;
@@ -31,12 +32,42 @@ impl Serialize for DeliveryKey {
 }
 
 /// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Taken {
     /// False when it had been taken in before: then nothing changed.
     pub fresh: bool,
     /// How many passages it began.
     pub enrolled: usize,
+    /// The step that answers the event itself; its intent is committed.
+    pub passive: Option<Passive>,
+}
+
+/// What the answer to an event can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    Nothing,
+    /// What it carried when the event came before, and nothing new: we are being stopped.
+    Repetition,
+    /// A step that is due.
+    Step,
+}
+
+/// A step that travels as the answer to the follower's own event.
+#[derive(Clone, Debug)]
+pub enum Passive {
+    First(Box<Send>),
+    /// The event came again: it is given the same answer.
+    Again(Box<Send>),
+}
+
+/// What became of a passive reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Its step has ended.
+    Ended,
+    /// The platform may still come again; nothing is sure before this instant.
+    NotBefore(Timestamp),
 }
 
 /// What became of a delivery that was about to be sent.
@@ -59,6 +90,8 @@ pub struct Send {
     /// Counts the calls for this step, from 1.
     pub attempt: u16,
     pub facts: Facts,
+    /// How it travels.
+    pub fare: Fare,
 }
 
 /// How an attempt ended.
@@ -130,6 +163,8 @@ pub(super) enum Work {
     Receive {
         account: AccountId,
         arrival: Box<Arrival>,
+        /// What its answer can carry.
+        offer: Offer,
         reply: Reply<Taken>,
     },
     Act {
@@ -142,6 +177,10 @@ pub(super) enum Work {
         key: DeliveryKey,
         ended: Box<Ended>,
         reply: Reply<Settled>,
+    },
+    Confirm {
+        key: DeliveryKey,
+        reply: Reply<Confirmed>,
     },
     Intend {
         keys: Vec<DeliveryKey>,
@@ -160,7 +199,7 @@ impl Work {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Receive { .. } | Self::Act { .. } => 0,
-            Self::Settle { .. } => 1,
+            Self::Settle { .. } | Self::Confirm { .. } => 1,
             Self::Intend { .. } => 2,
             Self::Promote { .. } => 3,
         }
@@ -169,7 +208,10 @@ impl Work {
     /// How many rows it touches, roughly: what a commit is bounded by.
     pub(super) fn weight(&self) -> usize {
         match self {
-            Self::Receive { .. } | Self::Act { .. } | Self::Settle { .. } => 1,
+            Self::Receive { .. }
+            | Self::Act { .. }
+            | Self::Settle { .. }
+            | Self::Confirm { .. } => 1,
             Self::Intend { keys, .. } => keys.len(),
             Self::Promote { keys, .. } => keys.len() / 4,
         }
@@ -181,6 +223,7 @@ impl Work {
             Self::Receive { reply, .. } => drop(reply.send(Err(error))),
             Self::Act { reply, .. } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } => drop(reply.send(Err(error))),
+            Self::Confirm { reply, .. } => drop(reply.send(Err(error))),
             Self::Intend { reply, .. } => drop(reply.send(Err(error))),
             Self::Promote { reply, .. } => drop(reply.send(Err(error))),
         }

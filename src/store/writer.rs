@@ -20,7 +20,9 @@ use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
-use crate::store::work::{Act, Acted, Armed, DeliveryKey, Ended, Intended, Settled, Taken, Work};
+use crate::store::work::{
+    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
+};
 use crate::store::{Error, Hints, Knowledge, followers};
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
@@ -52,13 +54,31 @@ pub struct Writer {
 impl Writer {
     /// Takes an event in: receipt, follower, grant, passages and their plans in one commit.
     pub async fn receive(&self, account: AccountId, arrival: Arrival) -> Result<Taken, Error> {
+        self.receive_to_answer(account, arrival, Offer::Nothing)
+            .await
+    }
+
+    /// The same for an event whose answer can carry a message: where a due step is the answer, its
+    /// intent is committed with the event.
+    pub async fn receive_to_answer(
+        &self,
+        account: AccountId,
+        arrival: Arrival,
+        offer: Offer,
+    ) -> Result<Taken, Error> {
         let arrival = Box::new(arrival);
         self.ask(|reply| Work::Receive {
             account,
             arrival,
+            offer,
             reply,
         })
         .await
+    }
+
+    /// Ends a passive reply that has had its time.
+    pub async fn confirm(&self, key: DeliveryKey) -> Result<Confirmed, Error> {
+        self.ask(|reply| Work::Confirm { key, reply }).await
     }
 
     /// Does what a person asked for.
@@ -275,6 +295,7 @@ fn answer(works: Vec<Work>, answers: Vec<Answered>) {
             (Work::Receive { reply, .. }, Answered::Taken(taken)) => drop(reply.send(Ok(taken))),
             (Work::Act { reply, .. }, Answered::Acted(acted)) => drop(reply.send(Ok(acted))),
             (Work::Settle { reply, .. }, Answered::Settled(one)) => drop(reply.send(Ok(one))),
+            (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
             (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),
             (Work::Promote { reply, .. }, Answered::Promoted(n)) => drop(reply.send(Ok(n))),
             (work, _) => work.fail(Error::Stopped),

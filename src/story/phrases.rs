@@ -46,6 +46,8 @@ pub fn state(word: &'static str, lang: Lang) -> &'static str {
         "due" => "已到期",
         "sending" => "发送中",
         "held" => "暂留",
+        "delivered" => "已送达",
+        "undelivered" => "未送达",
         "sent" => "已发送",
         "refused" => "被拒绝",
         "expired" => "已过期",
@@ -95,6 +97,10 @@ phrases! {
     NoneReleases: "the account's rules open no grant", "该公众号的规则不授予任何发送许可";
     SentAfter: "sent {span} after it was due", "到期后 {span}发出";
     SentOnTime: "sent on time", "准时发出";
+    ByPassiveReply: "as the answer to the follower's own event", "作为对粉丝事件的被动回复";
+    BySubscriptionNotice: "as a subscription notice", "以订阅通知发出";
+    ByTemplate: "as a template message", "以模板消息发出";
+    ByMassSend: "with a mass send", "以群发发出";
     SentHeld: "sent {span} after it was due: it had waited for the follower", "到期后 {span}发出：此前在等待粉丝互动";
     SentRetried: "sent {span} after it was due, at attempt {n}", "到期后 {span}发出，第 {n} 次尝试成功";
     SentAgain: "sent {span} after it was due; an earlier answer was lost, so it may have arrived twice", "到期后 {span}发出；之前一次应答丢失，可能送达两次";
@@ -110,6 +116,8 @@ phrases! {
     UnknownTwice: "the answer was lost again after it was sent once more: it may or may not have arrived", "再发一次后应答再次丢失：可能送达，也可能没有";
     UnknownLeft: "the answer was lost: it may or may not have arrived, and the sequence says not to send it again", "应答丢失：可能送达，也可能没有；按序列设置不再重发";
     Retried: "an attempt failed for certain: another follows", "一次尝试确定失败：将重试";
+    Delivered: "the platform reports that it arrived", "平台报告已送达";
+    Undelivered: "the platform reports that it did not arrive", "平台报告未送达";
     Held: "held: {reason}", "暂留：{reason}";
     WithCode: "{what} — {code}: {meaning}", "{what} — {code}：{meaning}";
     WithPlainCode: "{what} — code {code}", "{what} — 错误码 {code}";
@@ -124,6 +132,8 @@ phrases! {
     Scanned: "scanned a QR code", "扫描二维码";
     Clicked: "clicked the menu", "点击菜单";
     Message: "wrote a message", "发来消息";
+    Consents: "allowed or refused subscription notices", "同意或拒绝订阅通知";
+    Report: "the platform's report on a message", "平台的消息报告";
     Other: "another event", "其他事件";
     WordFollowed: "a follow", "关注";
     WordScanned: "a scan", "扫码";

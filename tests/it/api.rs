@@ -329,6 +329,7 @@ async fn the_platforms_refusal_is_explained_by_its_code() {
         class: AnswerClass::GrantClosed,
         code: Some(45015),
         detail: "response out of time limit".into(),
+        reference: None,
     };
     assert_eq!(world.pass(seconds(0), closed).await, 1);
     let timeline = get(&world, "/accounts/main/followers/ann/timeline").await;

@@ -213,6 +213,7 @@ async fn every_page_has_its_headers_and_what_others_wrote_is_escaped() {
         class: AnswerClass::Dropped,
         code: Some(40003),
         detail: "<b>invalid</b> openid".into(),
+        reference: None,
     };
     assert_eq!(world.pass(seconds(5), refused).await, 2);
     let browser = Browser::sign_in(&world, WRITE_KEY).await;

@@ -9,6 +9,7 @@ mod engine;
 mod faults;
 mod follow_story;
 mod pair;
+mod passive;
 mod sandbox;
 mod support;
 mod tidy;

@@ -37,6 +37,8 @@ pub struct Wishes<'a> {
     pub server_profile: &'a str,
     /// What the rules are.
     pub platform_profile: Profile,
+    /// Whether due steps answer callbacks.
+    pub passive_reply: bool,
     /// More of the server's configuration.
     pub settings: &'a str,
 }
@@ -48,6 +50,7 @@ impl Default for Wishes<'_> {
             accounts: vec!["main".to_owned()],
             server_profile: "wechat-48h",
             platform_profile: Profile::Wechat48h,
+            passive_reply: false,
             settings: "",
         }
     }
@@ -263,12 +266,14 @@ fn config(wishes: &Wishes<'_>, server: SocketAddr, platform: SocketAddr, folder:
         "server: {{ listen: {server} }}
 database: {{ url: 'sqlite://{folder}/pair.db' }}
 sequences: {{ dir: '{folder}' }}
-account_defaults: {{ api_base: 'http://{platform}', profile: {profile} }}
+account_defaults: {{ api_base: 'http://{platform}', profile: {profile},
+  passive_reply: {passive_reply} }}
 {settings}
 accounts:
 ",
         folder = folder.display(),
         profile = wishes.server_profile,
+        passive_reply = wishes.passive_reply,
         settings = wishes.settings,
     );
     for (index, key) in wishes.accounts.iter().enumerate() {

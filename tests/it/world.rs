@@ -268,6 +268,8 @@ fn new_account(key: &str) -> NewAccount {
                 per_minute: None,
                 per_day: None,
             },
+            sends: true,
+            passive_reply: false,
             in_flight_max: 8,
         },
         platform: "wechat".to_owned(),

@@ -1,5 +1,6 @@
 //! Measurements of the engine alone, without HTTP.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,7 +116,7 @@ impl Engine {
                 in_flight_max: 1024,
                 queue_max: 262_144,
             },
-            vec![platform],
+            Arc::new(HashMap::from([(platform.account(), platform)])),
             due_rx,
         );
         let tasks = vec![

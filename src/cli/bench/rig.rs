@@ -99,6 +99,8 @@ impl Rig {
                 zone: TimeZone::UTC,
             },
             profile: profile::named("wechat-48h").context("shipped profile")?,
+            sends: true,
+            passive_reply: false,
             rate: Rate::default(),
             in_flight_max: 4096,
         };

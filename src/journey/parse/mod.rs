@@ -17,7 +17,8 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter, Sequence,
+    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter,
+    Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
 use raw::{RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawSequence};
@@ -139,6 +140,7 @@ impl Reader<'_> {
             horizon,
             min_gap,
             spread,
+            last_call: Duration::ZERO,
             steps,
         })
     }
@@ -150,7 +152,7 @@ impl Reader<'_> {
         };
         StepDefaults {
             late: self.late(raw.late.as_ref(), late),
-            closed: raw.closed.map_or(Closed::Hold, closed),
+            closed: raw.closed.map_or(Closed::only(ClosedThen::Hold), closed),
             on_unknown: raw.on_unknown.map_or(OnUnknown::Resend, on_unknown),
             expire_after: self.span_within(
                 raw.expire_after.as_ref(),
@@ -336,8 +338,8 @@ fn seconds(count: u64) -> Duration {
 
 fn closed(raw: RawClosed) -> Closed {
     match raw {
-        RawClosed::Hold => Closed::Hold,
-        RawClosed::Skip => Closed::Skip,
+        RawClosed::Hold => Closed::only(ClosedThen::Hold),
+        RawClosed::Skip => Closed::only(ClosedThen::Skip),
     }
 }
 

@@ -65,7 +65,7 @@ impl Reader<'_> {
                     when,
                     say,
                     late,
-                    closed: step.closed.map_or(defaults.closed, closed),
+                    closed: step.closed.map_or_else(|| defaults.closed.clone(), closed),
                     on_unknown: step.on_unknown.map_or(defaults.on_unknown, on_unknown),
                     expire_after,
                 });

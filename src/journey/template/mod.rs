@@ -16,6 +16,7 @@ mod values;
 mod words;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
@@ -25,7 +26,9 @@ use minijinja::{Environment, Expression, UndefinedBehavior, Value};
 pub use grammar::{Refusal, check, is_template};
 pub use values::Facts;
 
-use crate::journey::message::{MenuItem, Message, MiniProgramPage, MsgMenu, News, TEXT_MAX, Video};
+use crate::journey::message::{
+    Form, MenuItem, Message, MiniProgramPage, MsgMenu, News, TEXT_MAX, Video,
+};
 
 /// Most instructions of one rendering.
 const FUEL: u64 = 20_000;
@@ -103,6 +106,30 @@ impl Condition {
             .map(|value| value.is_true())
             .map_err(|error| failed("condition", &error))
     }
+}
+
+/// The form with every field filled in.
+///
+/// # Errors
+/// As `render`.
+pub fn fill(form: &Form, facts: &Facts) -> Result<Form, TemplateError> {
+    let fill = Filler {
+        facts,
+        context: OnceCell::new(),
+    };
+    let mut data = BTreeMap::new();
+    for (name, value) in &form.data {
+        data.insert(name.clone(), fill.needed(value, "field of the template")?);
+    }
+    Ok(Form {
+        template: form.template.clone(),
+        url: match &form.url {
+            Some(url) => Some(fill.link(url, "url")?),
+            None => None,
+        },
+        mini_program: form.mini_program.clone(),
+        data,
+    })
 }
 
 /// The message with every text filled in; assets are left as they are.

@@ -116,6 +116,7 @@ impl Reply {
             class,
             code: Some(code),
             detail: format!("{doing}: {code} {said}"),
+            reference: None,
         }
     }
 }

@@ -1,19 +1,22 @@
-//! WeChat over HTTP: one rendered message to one follower by a customer message, and what came of it.
+//! WeChat over HTTP: one rendered message to one follower, and what came of it.
 //!
-//! `send` reaches the follower with at most one call; a second call is made only after the platform
+//! A customer message reaches the follower with at most one call; a second call is made only after the platform
 //! has refused the first with a code (a stale token, a lost media id). Whatever fails before the
 //! message's body begins to leave is definite; whatever fails after it, without a code that was
-//! read, is unknown. Deliberately absent: waiting, limits and retries (the engine), and mass or
-//! template messages.
+//! read, is unknown. The other carriers are in `forms`.
+//! Deliberately absent: waiting, limits and retries (the engine).
 //!
 //! Source: the platform's page "send customer message"; its codes are in `codes`.
 
 mod address;
+mod ask;
 mod body;
+mod clients;
 mod codes;
 pub mod errcode;
 mod fetch;
 mod filetype;
+mod forms;
 mod media;
 mod token;
 mod wire;
@@ -31,11 +34,13 @@ use self::errcode::{Reaction, Reply, reaction};
 use self::media::Media;
 use self::token::{Token, Tokens};
 use self::wire::{Wire, hide};
-use super::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use super::platform::{Answer, AnswerClass, Call, Cohort, Content, Parcel, Platform};
 use crate::clock::Clock;
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
 
+pub use self::ask::{Asked, Question};
+pub use self::clients::Clients;
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
 pub use self::wire::http_client;
 
@@ -132,13 +137,24 @@ impl WechatClient {
     }
 
     async fn attempt(&self, parcel: &Parcel) -> Result<Answer, Answer> {
+        match &parcel.content {
+            Content::Message(message) => self.customer_message(&parcel.openid, message).await,
+            Content::SubscriptionNotice(form) => self.notice(&parcel.openid, form).await,
+            Content::Template(form) => {
+                self.template(&parcel.openid, form, &parcel.message_id)
+                    .await
+            }
+        }
+    }
+
+    async fn customer_message(&self, openid: &str, message: &Message) -> Result<Answer, Answer> {
         let deadline = Instant::now() + self.attempt_timeout;
         let mut token = in_time(deadline, self.tokens.current()).await?;
-        let mut ids = in_time(deadline, self.upload(&parcel.message)).await?;
+        let mut ids = in_time(deadline, self.upload(message)).await?;
         let mut renewed = false;
         let mut uploaded_again = false;
         loop {
-            let body = body::encode(&parcel.openid, &parcel.message, &ids);
+            let body = body::encode(openid, message, &ids);
             let reply = self.post(&token, body, deadline).await?;
             match reply.code.map(reaction) {
                 Some(Reaction::RefreshToken) if !renewed => {
@@ -148,13 +164,13 @@ impl WechatClient {
                 Some(Reaction::UploadAgain) if !uploaded_again && !ids.is_empty() => {
                     uploaded_again = true;
                     let again = async {
-                        self.forget(&parcel.message, &ids).await;
-                        self.upload(&parcel.message).await
+                        self.forget(message, &ids).await;
+                        self.upload(message).await
                     };
                     ids = in_time(deadline, again).await?;
                 }
                 Some(Reaction::AskWhetherFollowed) => {
-                    let class = match self.subscribed_by(&parcel.openid, deadline).await {
+                    let class = match self.subscribed_by(openid, deadline).await {
                         Some(false) => AnswerClass::Unsubscribed,
                         Some(true) | None => AnswerClass::GrantClosed,
                     };
@@ -175,6 +191,15 @@ impl WechatClient {
             let written = written.load(Ordering::SeqCst);
             hide(silence.after_message(written, SENDING), &token.value)
         })
+    }
+
+    /// The platform's ids of a message's files, for a passive reply.
+    ///
+    /// # Errors
+    /// Why a file could not be uploaded.
+    pub async fn media_of(&self, message: &Message) -> Result<Vec<String>, Answer> {
+        let deadline = Instant::now() + self.attempt_timeout;
+        in_time(deadline, self.upload(message)).await
     }
 
     async fn upload(&self, message: &Message) -> Result<Vec<String>, Answer> {
@@ -211,6 +236,10 @@ impl Platform for WechatClient {
 
     fn send<'a>(&'a self, parcel: &'a Parcel) -> Call<'a, Answer> {
         Box::pin(async move { self.attempt(parcel).await.unwrap_or_else(|answer| answer) })
+    }
+
+    fn send_to_many<'a>(&'a self, cohort: &'a Cohort) -> Call<'a, Answer> {
+        Box::pin(async move { self.mass(cohort).await.unwrap_or_else(|answer| answer) })
     }
 
     fn language<'a>(&'a self, openid: &'a str) -> Call<'a, Option<String>> {

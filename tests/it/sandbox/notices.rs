@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dripwheel::sandbox::{Action, Author, Carrier, Fault, FaultKind, Mode, PopupAnswer, Shown};
+use dripwheel::sandbox::{
+    Action, Author, Carrier, Fault, FaultKind, Format, Mode, PopupAnswer, Shown,
+};
 use serde_json::{Value, json};
 
 use super::town::{APP_ID, Plan, Town};
@@ -224,6 +226,25 @@ async fn consent_adds_up_and_can_be_withdrawn() {
     let event = town.pushed("subscribe_msg_change_event").await;
     assert!(event.contains("<![CDATA[reject]]></SubscribeStatusString></List>"));
     assert_eq!(town.call(&token, BIZSEND, lesson).await["errcode"], 43101);
+}
+
+#[tokio::test]
+async fn one_answer_in_json_is_no_list() {
+    let town = Town::with(Plan {
+        mode: Mode::Plain,
+        format: Format::Json,
+        ..Plan::default()
+    })
+    .await;
+    town.follower("ann").await;
+    let told = |got: &str| serde_json::from_str::<Value>(got).unwrap()["List"].clone();
+    town.act("ann", popup(vec![answer("lesson", true)])).await;
+    let one = told(&town.server.got()[1].body);
+    assert_eq!(one["SubscribeStatusString"], "accept");
+    let two = vec![answer("lesson", true), answer("news", false)];
+    town.act("ann", popup(two)).await;
+    let two = told(&town.server.got()[2].body);
+    assert_eq!((&two[0], &two[1]["TemplateId"]), (&one, &json!("news")));
 }
 
 #[tokio::test]

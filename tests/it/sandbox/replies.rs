@@ -2,7 +2,7 @@
 
 use dripwheel::inbound::cipher::Cipher;
 use dripwheel::inbound::signature::sign;
-use dripwheel::sandbox::{Action, Author, Carrier, Fault, FaultKind, Mode, Pushed, Shown};
+use dripwheel::sandbox::{Action, Author, Carrier, Fault, FaultKind, Format, Mode, Pushed, Shown};
 use poem::http::StatusCode;
 use serde_json::json;
 
@@ -168,6 +168,37 @@ async fn a_reply_that_is_not_right_is_complained_of_on_the_phone() {
     town.server.answer(move |_| (StatusCode::OK, body.clone()));
     assert!(town.greet().await.accepted);
     assert_eq!(town.seen("x"), 1);
+}
+
+#[tokio::test]
+async fn a_reply_in_json_is_encrypted_the_same_way() {
+    let town = Town::with(Plan {
+        format: Format::Json,
+        ..Plan::default()
+    })
+    .await;
+    town.follower("ann").await;
+    let reply = json!({
+        "ToUserName": "ann",
+        "FromUserName": ACCOUNT,
+        "CreateTime": 1_700_000_001,
+        "MsgType": "text",
+        "Content": "欢迎！",
+    });
+    let cipher = Cipher::new(APP_ID, &[AES_KEY]).unwrap();
+    let encrypted = cipher.encrypt(reply.to_string().as_bytes(), 0, *b"0123456789abcdef");
+    let signature = sign(&[TOKEN, "1700000001", "7", &encrypted]);
+    let sealed = json!({
+        "Encrypt": encrypted,
+        "MsgSignature": signature,
+        "TimeStamp": 1_700_000_001,
+        "Nonce": "7",
+    });
+    town.server.say(200, &sealed.to_string());
+    let pushed = town.greet().await;
+    assert!(pushed.accepted, "{pushed:?}");
+    assert_eq!(town.seen("欢迎！"), 1);
+    assert_eq!(town.received("ann")[0].1, reply);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::journey::ids::AccountId;
 use dripwheel::journey::message::Message;
-use dripwheel::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use dripwheel::sender::platform::{Answer, AnswerClass, Call, Content, Parcel, Platform};
 use tokio::sync::watch;
 
 /// What the platform does about one call.
@@ -100,8 +100,8 @@ impl Line {
             script.get_mut(&parcel.openid).and_then(VecDeque::pop_front)
         };
         let reply = scripted.unwrap_or(*self.otherwise.lock().unwrap());
-        let text = match &parcel.message {
-            Message::Text(text) => text.clone(),
+        let text = match &parcel.content {
+            Content::Message(Message::Text(text)) => text.clone(),
             other => format!("{other:?}"),
         };
         self.calls.lock().unwrap().push(Heard {

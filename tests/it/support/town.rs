@@ -3,7 +3,7 @@
 //! The engine is the real one over a real database file, in a runtime of its own, so that a crash
 //! takes every task with it at whatever point it is; only time and the platform are scripted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -185,9 +185,9 @@ impl Town {
             let platforms = accounts.keys().map(|&account| {
                 let line = Arc::clone(&line);
                 let phone: Arc<dyn Platform> = Arc::new(Phone { account, line });
-                phone
+                (account, phone)
             });
-            let platforms = platforms.collect();
+            let platforms: HashMap<_, _> = platforms.collect();
             let (armed_rx, due_room) = match plan.channels {
                 None => (armed_rx, 1024),
                 Some(room) => (narrowed(armed_rx, room, &store), room),
@@ -212,7 +212,7 @@ impl Town {
                     in_flight_max: plan.in_flight,
                     queue_max: plan.memory,
                 },
-                platforms,
+                Arc::new(platforms),
                 due_rx,
             );
             sender.recover().await.unwrap();
@@ -313,6 +313,8 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
                 zone: jiff::tz::TimeZone::get(&plan.zone).unwrap(),
             },
             profile: profile::named(&plan.profile).unwrap(),
+            sends: true,
+            passive_reply: false,
             rate: plan.rate,
             in_flight_max: plan.per_account_in_flight,
         },

@@ -13,7 +13,7 @@ use std::time::Duration;
 use dripwheel::clock::{ManualClock, Timestamp};
 use dripwheel::journey::ids::AccountId;
 use dripwheel::journey::message::Message;
-use dripwheel::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use dripwheel::sender::platform::{Answer, AnswerClass, Call, Content, Parcel, Platform};
 use dripwheel::sender::wechat::{
     MediaKey, Shelf, ShelfError, Uploaded, WechatClient, WechatSettings, http_client,
 };
@@ -115,7 +115,11 @@ impl World {
 /// Sends one message and looks for leaks on the way.
 async fn send(client: &WechatClient, message: Message) -> Answer {
     let openid = "oFollower".to_owned();
-    let parcel = Parcel { openid, message };
+    let parcel = Parcel {
+        openid,
+        content: Content::Message(message),
+        message_id: "1-0".into(),
+    };
     let answer = client.send(&parcel).await;
     let shown = format!("{answer:?} {client:?}");
     assert!(!shown.contains(CANARY), "{shown}");

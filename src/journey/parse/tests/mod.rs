@@ -97,8 +97,8 @@ fn the_sketch_of_the_design_is_a_sequence() {
     assert_eq!(hello.late.after, Duration::from_secs(3_600));
     assert_eq!(hello.late.then, LateThen::Send);
     assert_eq!(
-        (hello.closed, hello.on_unknown),
-        (Closed::Hold, OnUnknown::Resend)
+        (hello.closed.clone(), hello.on_unknown),
+        (Closed::only(ClosedThen::Hold), OnUnknown::Resend)
     );
     assert_eq!(hello.expire_after, Duration::from_secs(48 * 3_600));
     let picture = Asset::File {
@@ -161,11 +161,17 @@ fn what_a_step_leaves_out_is_the_sequences() {
     let [x, y] = &sequence.steps[..] else {
         panic!("two steps");
     };
-    assert_eq!((x.closed, x.on_unknown), (Closed::Skip, OnUnknown::Skip));
+    assert_eq!(
+        (x.closed.clone(), x.on_unknown),
+        (Closed::only(ClosedThen::Skip), OnUnknown::Skip)
+    );
     assert_eq!(x.late.then, LateThen::Skip);
     assert_eq!(y.late.then, LateThen::Shift);
     assert_eq!(y.late.after, Duration::from_secs(2 * 3_600));
-    assert_eq!((y.closed, y.on_unknown), (Closed::Hold, OnUnknown::Resend));
+    assert_eq!(
+        (y.closed.clone(), y.on_unknown),
+        (Closed::only(ClosedThen::Hold), OnUnknown::Resend)
+    );
     assert_eq!(
         (x.expire_after, y.expire_after),
         (seconds(6 * 3_600), seconds(3_600))
