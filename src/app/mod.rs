@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::server::Doorway;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
@@ -61,10 +61,11 @@ impl App {
             lead: config.wheel.lead,
         };
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
+        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
         let known = config
             .accounts
             .iter()
-            .map(|one| parts::account(one, config));
+            .map(|one| parts::account(one, config, &profiles));
         accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
         versions::publish(&store, loaded, clock.now()).await?;
         let clients = parts::clients(config, &store, &clock)?;

@@ -18,7 +18,7 @@ use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
-use crate::policy::profile;
+use crate::policy::profile::Profiles;
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
 use crate::store::Store;
@@ -60,19 +60,18 @@ fn new_version(source: &directory::Source) -> Result<NewVersion, StartError> {
 pub(super) fn account(
     account: &config::Account,
     config: &Config,
+    profiles: &Profiles,
 ) -> Result<NewAccount, StartError> {
-    let known = || {
-        let names = profile::shipped().iter().map(|one| one.name.clone());
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let profile = profile::named(&account.profile).ok_or_else(|| StartError::Setting {
-        account: account.key.clone(),
-        what: format!(
-            "there is no profile `{}`: use one of {}",
-            account.profile,
-            known()
-        ),
-    })?;
+    let profile = profiles
+        .named(&account.profile)
+        .ok_or_else(|| StartError::Setting {
+            account: account.key.clone(),
+            what: format!(
+                "there is no profile `{}`: use one of {}",
+                account.profile,
+                profiles.names().join(", ")
+            ),
+        })?;
     let zone = TimeZone::get(&account.timezone).map_err(|error| StartError::Setting {
         account: account.key.clone(),
         what: format!("timezone: {error}"),
@@ -86,7 +85,9 @@ pub(super) fn account(
                 zone,
             },
             sends: true,
-            passive_reply: account.passive_reply.unwrap_or(profile.passive_reply),
+            passive_reply: account
+                .passive_reply
+                .unwrap_or_else(|| profile.passive_by_default()),
             profile,
             rate: Rate {
                 per_second: Some(account.rate.per_second),

@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
 use crate::journey::schema;
+use crate::policy::profile::parse::profile_schema;
 use crate::yaml::render_all;
 
 /// Follow-sequence messaging: a follow becomes a conversation, on time and inside the platform's
@@ -41,7 +42,7 @@ enum Command {
     Serve(ConfigArg),
     /// Reads every sequence of a directory and names every problem with its place and its mend.
     Check(check::CheckArgs),
-    /// The JSON Schema of sequence files, or of the configuration, for editors.
+    /// The JSON Schema of sequence files, of the configuration or of profiles, for editors.
     Schema {
         #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
         of: SchemaOf,
@@ -80,6 +81,7 @@ impl ConfigArg {
 enum SchemaOf {
     Sequence,
     Config,
+    Profile,
 }
 
 /// Runs a command; the exit code is 0 only if all is well.
@@ -109,6 +111,7 @@ fn print_schema(of: SchemaOf) -> Result<()> {
     let schema = match of {
         SchemaOf::Sequence => schema::sequence_schema(),
         SchemaOf::Config => config::config_schema(),
+        SchemaOf::Profile => profile_schema(),
     };
     print(&serde_json::to_string_pretty(&schema)?)
 }

@@ -16,7 +16,11 @@ const STATUS_BYTES_MAX: usize = 200;
 /// The event of that lower-case name, if it is one of these.
 pub(super) fn read(name: &str, fields: &Fields) -> Option<Event> {
     match name {
-        "subscribe_msg_popup_event" | "subscribe_msg_change_event" => consents(fields),
+        // Whoever refuses in the popup takes nothing back that was given before.
+        "subscribe_msg_popup_event" => {
+            consents(fields, |status| (status == "accept").then_some(true))
+        }
+        "subscribe_msg_change_event" => consents(fields, |status| Some(status == "accept")),
         "subscribe_msg_sent_event" => notice_sent(fields),
         "templatesendjobfinish" => finished(fields, |status| Some(status == "success")),
         // Counts over a whole audience; whether one follower got it is not said, unless nobody did.
@@ -32,13 +36,13 @@ pub(super) fn is_about_nobody(name: &str) -> bool {
     name == "masssendjobfinish"
 }
 
-fn consents(fields: &Fields) -> Option<Event> {
+fn consents(fields: &Fields, given: impl Fn(&str) -> Option<bool>) -> Option<Event> {
     let templates: Vec<_> = fields
         .records("TemplateId")
         .into_iter()
         .filter_map(|record| {
             let template = clean(record.get("TemplateId")?, ID_BYTES_MAX);
-            let given = record.get("SubscribeStatusString")? == "accept";
+            let given = given(record.get("SubscribeStatusString")?)?;
             (!template.is_empty()).then_some((template, given))
         })
         .collect();
@@ -123,16 +127,8 @@ mod tests {
             "<Event><![CDATA[subscribe_msg_popup_event]]></Event>\
              <SubscribeMsgPopupEvent>{first}{second}</SubscribeMsgPopupEvent>"
         );
-        let templates = vec![
-            (
-                "VRR0UEO9VJOLs0MHlU0OilqX6MVFDwH3_3gz3Oc0NIc".to_owned(),
-                true,
-            ),
-            (
-                "9nLIlbOQZC5Y89AZteFEux3WCXRRRG5Wfzkpssu4bLI".to_owned(),
-                false,
-            ),
-        ];
+        let accepted = "VRR0UEO9VJOLs0MHlU0OilqX6MVFDwH3_3gz3Oc0NIc".to_owned();
+        let templates = vec![(accepted, true)];
         let arrival = arrival(&popup);
         assert_eq!(arrival.event, Event::ConsentsChanged { templates });
         assert_eq!(arrival.openid, "o1");

@@ -1,6 +1,7 @@
 //! One commit: load everybody concerned, decide in memory, write what changed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
@@ -298,6 +299,10 @@ impl<'a> Batch<'a> {
             .replies
             .retain(|reply| reply.enrollment != key.enrollment);
         let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
+        // An account that is not configured any more has no rules, and its answers count all the same.
+        let account = self.knowledge.account(key.account);
+        let profile = account.map(|account| Arc::clone(&account.profile));
+        let profile = profile.unwrap_or_default();
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
@@ -307,6 +312,7 @@ impl<'a> Batch<'a> {
                 step,
                 min_gap: version.sequence.min_gap,
                 fare,
+                profile: &profile,
             },
             &ended.answer,
             self.moment.now,

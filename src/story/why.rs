@@ -105,9 +105,9 @@ fn releases(story: &Story, voice: &Voice) -> String {
         return voice.say(Phrase::AnyReleases, &[]);
     };
     let mut words: Vec<&str> = Vec::new();
-    for word in profile.grants.iter().flat_map(|rule| rule.opened_by()) {
-        if !words.contains(&word.as_str()) {
-            words.push(word);
+    for opener in profile.grants.iter().flat_map(|rule| &rule.opened_by) {
+        if !words.contains(&opener.word()) {
+            words.push(opener.word());
         }
     }
     if profile.grants.is_empty() || story.follower.muted {

@@ -13,8 +13,8 @@ use dripwheel::app::App;
 use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::config::Config;
 use dripwheel::sandbox::{
-    AccountRules, Action, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile, Pushed,
-    Running, Sandbox, SandboxAccount, SandboxSettings, SentWithBody,
+    AccountRules, Action, Carrier, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile,
+    Pushed, Running, Sandbox, SandboxAccount, SandboxSettings, SentWithBody,
 };
 use dripwheel::yaml::render_all;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
@@ -191,7 +191,10 @@ impl Person {
     /// Every call about this person that reached the platform.
     pub fn calls(&self) -> Vec<SentWithBody> {
         let (app_id, openid) = (Some(&*self.app_id), Some(&*self.openid));
-        self.control.sent(app_id, openid, 0, 10_000)
+        let mut calls = self.control.sent(app_id, openid, 0, 10_000);
+        // Answers to callbacks are recorded too; they are no calls.
+        calls.retain(|call| call.sent.carrier != Carrier::PassiveReply);
+        calls
     }
 
     /// What is on the phone: when it came, and its message as the platform was given it.
