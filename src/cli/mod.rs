@@ -3,6 +3,7 @@
 mod audit;
 pub mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod explain;
 mod sandbox;
@@ -50,6 +51,8 @@ enum Command {
     Config,
     /// The WeChat platform, played on a port of its own for the accounts of a configuration.
     Sandbox(sandbox::SandboxArgs),
+    /// The platform's check of a third-party platform (全网发布检测), against a running server.
+    Conformance(conformance::ConformanceArgs),
     /// Tells one follower's whole story in words.
     Explain(explain::ExplainArgs),
     /// Checks the invariants on a store and prints the counts.
@@ -91,6 +94,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,

@@ -7,6 +7,7 @@
 use secrecy::ExposeSecret;
 use thiserror::Error;
 
+use super::callback::Recipient;
 use super::media::MediaKind;
 use super::message::Shown;
 use super::reply::Reply;
@@ -73,6 +74,7 @@ impl Wrong {
 pub(super) fn judge(
     world: &World,
     account: &Account,
+    to: &Recipient<'_>,
     openid: &str,
     status: u16,
     body: &str,
@@ -84,12 +86,12 @@ pub(super) fn judge(
         return Ok(None);
     }
     let reply = Reply::parse(body).ok_or(Wrong::Junk)?;
-    let (reply, body) = match (account.settings.mode, reply.get("Encrypt")) {
+    let (reply, body) = match (to.mode, reply.get("Encrypt")) {
         (_, None) if reply.get("MsgType").is_none() => return Err(Wrong::Junk),
         (Mode::Safe, None) => return Err(Wrong::Readable),
         (Mode::Plain, Some(_)) => return Err(Wrong::Encrypted),
         (_, None) => (reply, body.to_owned()),
-        (_, Some(encrypted)) => open(account, &reply, encrypted)?,
+        (_, Some(encrypted)) => open(to, &reply, encrypted)?,
     };
     let is_addressed = reply.get("ToUserName") == Some(openid)
         && reply.get("FromUserName") == Some(&account.settings.original_id)
@@ -123,14 +125,18 @@ pub(super) fn judge(
 }
 
 /// The readable reply in an encrypted one.
-fn open(account: &Account, reply: &Reply, encrypted: &str) -> Result<(Reply, String), Wrong> {
-    let token = account.settings.token.expose_secret();
+pub(super) fn open(
+    to: &Recipient<'_>,
+    reply: &Reply,
+    encrypted: &str,
+) -> Result<(Reply, String), Wrong> {
+    let token = to.token.expose_secret();
     let part = |name: &str| reply.get(name).unwrap_or_default();
     let signed = [token, part("TimeStamp"), part("Nonce"), encrypted];
     if !verify(&signed, part("MsgSignature")) {
         return Err(Wrong::Signature);
     }
-    let opened = account.cipher.decrypt(encrypted).map_err(|error| {
+    let opened = to.cipher.decrypt(encrypted).map_err(|error| {
         if matches!(error, CipherError::OtherApp) {
             Wrong::AppId
         } else {

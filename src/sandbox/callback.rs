@@ -5,10 +5,11 @@
 //! platform has already happened when it is pushed. What an answer is worth is in `answer`.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ use super::record::Received;
 use super::settings::{Format, Mode, SandboxLimits};
 use super::{Account, World, lock, random};
 use crate::clock::Timestamp;
+use crate::inbound::cipher::Cipher;
 use crate::inbound::signature::sign;
 
 /// Largest answer read; real replies have a few hundred bytes.
@@ -37,7 +39,7 @@ const PUSH_LINES_MAX: usize = 200;
 pub struct Pushed {
     /// A valid answer came.
     pub accepted: bool,
-    /// A fault kept the event from being pushed at all.
+    /// The event was not pushed at all: a fault kept it back, or no server listens for the account.
     pub dropped: bool,
     /// What the account answered for the phone.
     pub reply: Option<Shown>,
@@ -55,6 +57,31 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Real milliseconds.
     pub elapsed_ms: u64,
+}
+
+/// Who takes an account's callbacks, and how.
+#[derive(Debug)]
+pub(super) struct Recipient<'a> {
+    pub(super) url: url::Url,
+    pub(super) token: &'a SecretString,
+    pub(super) cipher: &'a Cipher,
+    pub(super) mode: Mode,
+    pub(super) format: Format,
+}
+
+impl<'a> Recipient<'a> {
+    /// The component that the account authorized, else its own server, if it has one.
+    fn of(world: &'a World, account: &'a Account) -> Option<Self> {
+        let own = || Self {
+            url: account.callback_url.clone(),
+            token: &account.settings.token,
+            cipher: &account.cipher,
+            mode: account.settings.mode,
+            format: account.settings.format,
+        };
+        let component = world.components.recipient(account);
+        component.or_else(|| account.has_own_server.then(own))
+    }
 }
 
 /// One event in an account's log.
@@ -104,7 +131,6 @@ pub(super) async fn push(
         picture_url: &picture_url,
         media_id: &media_id,
     };
-    let body = Sealed::new(account, &letter);
     // Whoever left sees no reply, and the platform itself has no phone.
     let is_shown = matches!(event, Event::Acted(action) if *action != Action::Unfollow);
     let mut pushed = Pushed {
@@ -113,6 +139,12 @@ pub(super) async fn push(
         reply: None,
         attempts: Vec::new(),
     };
+    let Some(to) = Recipient::of(world, account) else {
+        pushed.dropped = true;
+        note(account, openid, event, at, &pushed);
+        return pushed;
+    };
+    let body = Sealed::new(&to, &letter);
     for number in 1..=world.limits.callback_attempts_max.max(1) {
         let target = Target {
             api: CALLBACK,
@@ -131,7 +163,7 @@ pub(super) async fn push(
             tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
         }
         let started = Instant::now();
-        let (mut attempt, judged) = attempt(world, account, openid, &body).await;
+        let (mut attempt, judged) = attempt(world, account, &to, openid, &body).await;
         let is_lost = kind == Some(&FaultKind::LoseAnswer);
         if is_lost {
             attempt.error = Some("the answer was lost on its way (fault)".to_owned());
@@ -251,12 +283,8 @@ struct Sealed {
 }
 
 impl Sealed {
-    fn new(account: &Account, letter: &Push<'_>) -> Self {
-        let Settings {
-            mode,
-            format,
-            original_id,
-        } = Settings::of(account);
+    fn new(to: &Recipient<'_>, letter: &Push<'_>) -> Self {
+        let (mode, format, original_id) = (to.mode, to.format, letter.original_id);
         let readable = letter.body(format);
         if mode == Mode::Plain {
             return Self {
@@ -264,7 +292,7 @@ impl Sealed {
                 encrypted: None,
             };
         }
-        let encrypted = account.cipher.encrypt(readable.as_bytes(), 0, salt());
+        let encrypted = to.cipher.encrypt(readable.as_bytes(), 0, salt());
         let body = match (format, mode) {
             (Format::Xml, Mode::Compat) => format!(
                 "<xml>{}<Encrypt>{}</Encrypt></xml>",
@@ -292,35 +320,23 @@ impl Sealed {
     }
 }
 
-struct Settings<'a> {
-    mode: Mode,
-    format: Format,
-    original_id: &'a str,
-}
-
-impl<'a> Settings<'a> {
-    fn of(account: &'a Account) -> Self {
-        Self {
-            mode: account.settings.mode,
-            format: account.settings.format,
-            original_id: &account.settings.original_id,
-        }
-    }
-}
-
 /// Sixteen letters and digits for a frame, as the platform fills it.
-fn salt() -> [u8; 16] {
+pub(super) fn salt() -> [u8; 16] {
     random::bytes::<16>().map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)])
 }
 
 /// The callback's URL with a fresh signature.
-fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url::Url, Stamp) {
+pub(super) fn signed_url(
+    world: &World,
+    to: &Recipient<'_>,
+    extra: &[(&str, &str)],
+) -> (url::Url, Stamp) {
     let stamp = Stamp {
         timestamp: world.clock.now().seconds().to_string(),
         nonce: random::below(1_000_000_000).to_string(),
     };
-    let token = account.settings.token.expose_secret();
-    let mut url = account.callback_url.clone();
+    let token = to.token.expose_secret();
+    let mut url = to.url.clone();
     url.query_pairs_mut()
         .append_pair("signature", &sign(&[token, &stamp.timestamp, &stamp.nonce]))
         .append_pair("timestamp", &stamp.timestamp)
@@ -329,26 +345,27 @@ fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url:
     (url, stamp)
 }
 
-struct Stamp {
-    timestamp: String,
-    nonce: String,
+pub(super) struct Stamp {
+    pub(super) timestamp: String,
+    pub(super) nonce: String,
 }
 
 async fn attempt(
     world: &World,
     account: &Account,
+    to: &Recipient<'_>,
     openid: &str,
     sealed: &Sealed,
 ) -> (Attempt, Result<Option<Given>, Wrong>) {
-    let (mut url, stamp) = signed_url(world, account, &[("openid", openid)]);
+    let (mut url, stamp) = signed_url(world, to, &[("openid", openid)]);
     if let Some(encrypted) = &sealed.encrypted {
-        let token = account.settings.token.expose_secret();
+        let token = to.token.expose_secret();
         let signature = sign(&[token, &stamp.timestamp, &stamp.nonce, encrypted]);
         url.query_pairs_mut()
             .append_pair("encrypt_type", "aes")
             .append_pair("msg_signature", &signature);
     }
-    let content_type = match account.settings.format {
+    let content_type = match to.format {
         Format::Xml => "text/xml",
         Format::Json => "application/json",
     };
@@ -361,7 +378,7 @@ async fn attempt(
         Ok(answer) => answer,
         Err(error) => return (Attempt::failed(None, error), Ok(None)),
     };
-    let judged = judge(world, account, openid, status, &body);
+    let judged = judge(world, account, to, openid, status, &body);
     let attempt = Attempt {
         status: Some(status),
         answer: body.chars().take(EXCERPT_CHARS).collect(),
@@ -383,12 +400,14 @@ impl Attempt {
 }
 
 /// Status and bounded body, or why there is none.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
+pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
     // The URL carries a signature, so it stays out of reports.
     let told = |error: reqwest::Error| {
         let error = error.without_url();
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        // The first cause says what an operator can mend: refused, timed out, no such name.
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let first = causes.last().map(ToString::to_string);
+        first.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
     };
     let mut response = request.send().await.map_err(told)?;
     let mut body = Vec::new();
@@ -414,7 +433,10 @@ pub(super) async fn handshake(world: &World, account: &Account) -> Attempt {
         1 + random::below(9),
         random::below(1_000_000_000_000_000_000)
     );
-    let (url, _) = signed_url(world, account, &[("echostr", &echo)]);
+    let Some(to) = Recipient::of(world, account) else {
+        return Attempt::failed(None, "no server listens for the account".to_owned());
+    };
+    let (url, _) = signed_url(world, &to, &[("echostr", &echo)]);
     let started = Instant::now();
     let mut attempt = match answer(world.client.get(url)).await {
         Err(error) => Attempt::failed(None, error),

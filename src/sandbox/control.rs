@@ -18,7 +18,7 @@ use super::media::Media;
 use super::quota::{Api, QuotaState};
 use super::record::SentWithBody;
 use super::settings::{Format, Mode};
-use super::{Account, World, lock, random};
+use super::{Account, World, component, lock, random};
 use crate::clock::Timestamp;
 
 /// People per request.
@@ -33,6 +33,8 @@ const CHAT_LINES_MAX: usize = 100;
 pub enum ControlError {
     #[error("no account has this app id")]
     NoAccount,
+    #[error("no component has this app id")]
+    NoComponent,
     #[error("nobody has this openid: add a follower first")]
     NoFollower,
     #[error("this openid is taken, or the sandbox is full")]
@@ -294,7 +296,11 @@ fn check_fault(fault: &Fault) -> Result<(), ControlError> {
             "callbacks know the faults drop, lose_answer and delay; calls know all others",
         ));
     }
-    if fault.api != CALLBACK && fault.api != "*" && Api::at(&fault.api).is_none() {
+    if fault.api != CALLBACK
+        && fault.api != "*"
+        && Api::at(&fault.api).is_none()
+        && !component::is_api(&fault.api)
+    {
         return Err(ControlError::Invalid(
             "api must be a known path, `*` or `callback`",
         ));

@@ -186,7 +186,9 @@ impl Refusal {
     /// The platform's text for the code; codes outside the table read as system errors.
     pub(super) fn text(self) -> &'static str {
         let found = TEXTS.binary_search_by_key(&self.0, |row| row.0);
-        found.map_or("system error", |index| TEXTS[index].1)
+        let found = found.map(|index| TEXTS[index].1).ok();
+        let found = found.or_else(|| super::component::text(self.0));
+        found.unwrap_or("system error")
     }
 
     /// The JSON body the platform answers with.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::component::SandboxComponent;
 use super::rules::AccountRules;
 
 /// Everything a sandbox needs to know.
@@ -19,8 +20,11 @@ pub struct SandboxSettings {
     /// Where it listens; loopback unless told otherwise. Port 0 takes a free one.
     #[serde(default = "loopback")]
     pub listen: SocketAddr,
-    /// The official accounts that exist on this platform; at least one.
+    /// The official accounts that exist on this platform; at least one, or a component.
     pub accounts: Vec<SandboxAccount>,
+    /// The third-party platforms that accounts may authorize.
+    #[serde(default)]
+    pub components: Vec<SandboxComponent>,
     /// Every custom/send call is appended here as one JSON line before it is answered.
     #[serde(default)]
     pub record_file: Option<PathBuf>,
@@ -40,6 +44,7 @@ impl SandboxSettings {
         Self {
             listen: loopback(),
             accounts,
+            components: Vec::new(),
             record_file: None,
             state_file: None,
             limits: SandboxLimits::default(),

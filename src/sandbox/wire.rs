@@ -35,7 +35,7 @@ const FORM_BYTES_MAX: usize = UPLOAD_BYTES_MAX + 64 * 1024;
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    fn parse(query: &'a str) -> Self {
+    pub(super) fn parse(query: &'a str) -> Self {
         /// Calls have a handful.
         const PARAMETERS_MAX: usize = 16;
         Self(
@@ -92,9 +92,9 @@ pub(super) async fn answer(world: &Arc<World>, mut request: Request) -> Response
     };
     let fault = pick(world, api, &query, &body);
     if let Some(FaultKind::KillTokens { code }) = fault.as_deref().map(|fault| &fault.kind)
-        && let Ok(account) = world.tokens.check(query.token(), now)
+        && let Ok(account) = world.caller(query.token(), api.path(), now)
     {
-        world.tokens.kill(account, *code);
+        world.kill_tokens(account, *code);
     }
     let call = Called {
         world,
@@ -158,7 +158,7 @@ fn target(
         .unwrap_or_default();
     let named = query.get("appid").or_else(|| body["appid"].as_str());
     let by_token = || {
-        let index = world.tokens.check(query.token(), world.clock.now()).ok()?;
+        let index = world.caller(query.token(), "", world.clock.now()).ok()?;
         Some(Arc::clone(&world.accounts[index].app_id))
     };
     aim.account = named.map(Into::into).or_else(by_token);
@@ -191,7 +191,7 @@ impl Called<'_> {
             _ => None,
         };
         if let Some(receive) = receive {
-            let account = self.world.tokens.check(self.query.token(), self.now);
+            let account = (self.world).caller(self.query.token(), api.path(), self.now);
             return receive(&Incoming {
                 world: self.world,
                 account: account.map(|index| &self.world.accounts[index]),
@@ -219,7 +219,7 @@ impl Called<'_> {
 
     /// The account of the call's token, with the call counted.
     fn account(&self, api: Api) -> Result<&Account, Refusal> {
-        let account = self.world.tokens.check(self.query.token(), self.now)?;
+        let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
         let account = &self.world.accounts[account];
         account.admit(api, self.now)?;
         Ok(account)
@@ -245,7 +245,7 @@ impl Called<'_> {
                 Ok(account.quotas.report(&path, self.now)?.to_string())
             }
             Api::ClearQuota => {
-                let account = self.world.tokens.check(self.query.token(), self.now)?;
+                let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
                 let account = &self.world.accounts[account];
                 if self.string("appid")?.as_deref() != Some(&account.app_id) {
                     return Err(Refusal::APP_ID);
@@ -300,6 +300,9 @@ impl Called<'_> {
         }
         if request.secret.is_empty() {
             return Err(Refusal::APP_SECRET_MISSING);
+        }
+        if self.world.components.get(&request.appid).is_some() {
+            return Err(Refusal(61024));
         }
         let account = self.world.account(&request.appid).ok_or(Refusal::APP_ID)?;
         let secret = account.settings.app_secret.expose_secret();

@@ -96,6 +96,9 @@ fn asset(name: &str) -> Response {
 }
 
 fn phone(world: &Arc<World>, request: &Request) -> Response {
+    if world.accounts.is_empty() {
+        return Response::builder().body("No account exists yet: add one under a component.");
+    }
     let query: PageQuery = request.params().unwrap_or_default();
     let accepted = request.header(header::ACCEPT_LANGUAGE);
     let page = PhonePage::new(

@@ -18,6 +18,7 @@ use crate::sandbox::rules::TemplateKind;
 use crate::sandbox::settings::MenuButton;
 use crate::sandbox::{Account, World, lock};
 
+const ACCOUNTS_SHOWN: usize = 100;
 const PEOPLE_SHOWN: usize = 60;
 const CHAT_SHOWN: usize = 80;
 const LOG_SHOWN: usize = 60;
@@ -128,6 +129,7 @@ impl PhonePage {
             accounts: world
                 .accounts
                 .iter()
+                .filter(|other| other.index < ACCOUNTS_SHOWN || other.index == account.index)
                 .map(|other| AccountItem {
                     name: account_name(other),
                     link: link(&other.app_id, "", labels.tag),
