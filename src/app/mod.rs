@@ -1,6 +1,7 @@
 //! The program as a value: every part built once and joined. `App::start` is what the commands run
 //! and what tests start.
 
+mod component;
 mod parts;
 mod server;
 
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
 use crate::store::{self, Store, StoreSettings, accounts, versions};
 use crate::yaml::{Problem, render_all};
@@ -61,7 +63,10 @@ impl App {
         accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
         versions::publish(&store, loaded, clock.now()).await?;
         let doors = Arc::new(parts::doors(config, &store, &clock)?);
-        let platforms = parts::platforms(config, &store, &clock)?;
+        let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
+        let platforms = parts::platforms(config, &store, &clock, &http)?;
+        let components = component::components(config, &store, &clock, &platforms, &http).await?;
+        let (component_doors, registrars) = component::doors(components, &doors);
 
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);
@@ -102,16 +107,21 @@ impl App {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             doors,
+            component_doors: Arc::new(component_doors),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
-        let tasks = vec![
+        let mut tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
         ];
+        for registrar in registrars {
+            let run = registrar.run(stop.clone());
+            tasks.push(("registrar", tokio::spawn(run)));
+        }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
             addr,

@@ -15,15 +15,15 @@ use poem::{Body, Request, Response, Route, get, handler};
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::inbound::envelope::{self, Door, Mode, Query, Refusal};
+use crate::inbound::envelope::{self, Door, Doubt, Mode, Query, Refusal};
 use crate::journey::ids::AccountId;
 use crate::store::{Error, Store};
 
 /// The platform hangs up after 5 s: whatever is not stored by then is answered 503.
-const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 
 /// How long a body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Plain callbacks remembered against a second body under the same signature.
 const PLAIN_SEEN_MAX: u64 = 100_000;
@@ -32,16 +32,19 @@ const PLAIN_SEEN_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Entrance {
     pub account: AccountId,
-    pub door: Door,
+    /// Shared by all accounts of a third-party platform.
+    pub door: Arc<Door>,
+    /// The account's `gh_…`, where a callback for another one could be sent here.
+    pub original_id: Option<String>,
 }
 
 /// Every account's way in.
 #[derive(Debug)]
 pub struct Doors {
     entrances: HashMap<String, Entrance>,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    body_bytes_max: usize,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) body_bytes_max: usize,
     /// Bodies by what their URL was signed with, for plain mode only: there the signature does not
     /// cover the body, so a URL that somebody saw would let any body in.
     plain_seen: Cache<String, [u8; 32]>,
@@ -72,6 +75,17 @@ impl Doors {
         let Some(entrance) = self.entrances.get(account) else {
             return (StatusCode::NOT_FOUND, "no such account");
         };
+        self.take_through(account, entrance, query, body).await
+    }
+
+    /// The same by an entrance that the caller has found; `account` names it for people.
+    pub(super) async fn take_through(
+        &self,
+        account: &str,
+        entrance: &Entrance,
+        query: &Query,
+        body: &[u8],
+    ) -> (StatusCode, &'static str) {
         let opened = match envelope::open(&entrance.door, query, body, self.clock.now()) {
             Ok(opened) => opened,
             Err(refusal) => return refuse(account, &refusal),
@@ -80,6 +94,10 @@ impl Doors {
             metrics::counter!("dripwheel_callbacks_refused_total", "reason" => "second_body")
                 .increment(1);
             return (StatusCode::FORBIDDEN, "refused");
+        }
+        let original_id = entrance.original_id.as_ref();
+        if original_id.is_some_and(|own| *own != opened.message.to_user_name) {
+            return refuse(account, &Doubt::OtherAccount.into());
         }
         let arrival = opened.message.arrival;
         let word = arrival.event.word();
@@ -114,7 +132,7 @@ impl Doors {
     }
 }
 
-fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, &'static str) {
+pub(super) fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, &'static str) {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
     metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
         .increment(1);
@@ -183,7 +201,7 @@ async fn take(
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")

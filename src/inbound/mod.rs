@@ -2,6 +2,10 @@
 
 pub mod callback;
 pub mod cipher;
+pub mod component;
+mod component_check;
+mod component_events;
+mod component_pages;
 pub mod envelope;
 mod json;
 pub mod message;
