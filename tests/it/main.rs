@@ -3,6 +3,7 @@
 mod api;
 mod callbacks;
 mod commits;
+mod component;
 mod console;
 mod engine;
 mod faults;

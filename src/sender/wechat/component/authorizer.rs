@@ -64,13 +64,8 @@ impl AuthorizerToken {
         refused: Option<Answer>,
     ) -> Result<Granted, Answer> {
         let component = &self.component;
-        let sweep = component.list().await?;
-        let listed = sweep.accounts.get(&self.app_id);
-        let found = listed.and_then(|one| one.refresh_token.clone());
-        let same = |found: &SecretString| {
-            lost.is_some_and(|lost| lost.expose_secret() == found.expose_secret())
-        };
-        let Some(found) = found.filter(|found| !same(found)) else {
+        let found = component.listed_token(&self.app_id, lost).await?;
+        let Some(found) = found else {
             let words = "its refresh token is lost, and the platform's list has no other: \
                          ask its owner to authorize again";
             return Err(match refused {

@@ -81,27 +81,33 @@ impl Registrar {
         }
     }
 
+    /// What the written code brings; where the platform refuses it, what the announced one brings.
     async fn authorization(&self, question: &CheckQuestion) -> Result<Authorization, Answer> {
-        let asked = self
-            .component
-            .query_auth(question.code.expose_secret())
-            .await;
-        let refused = match asked {
-            Err(answer) if answer.code.is_some_and(|code| CODE_REFUSED.contains(&code)) => answer,
-            asked => return asked,
-        };
         let give_up_at = Instant::now() + ANNOUNCED_WITHIN;
+        let mut code = question.code.clone();
+        let mut tried = Vec::new();
         loop {
-            let announced = self.test_codes.get(&question.app_id);
-            let other =
-                announced.filter(|code| code.expose_secret() != question.code.expose_secret());
-            if let Some(code) = other {
-                return self.component.query_auth(code.expose_secret()).await;
-            }
-            if Instant::now() >= give_up_at {
-                return Err(refused);
-            }
-            sleep(LOOK_AGAIN).await;
+            let refused = match self.component.query_auth(code.expose_secret()).await {
+                Err(answer) if answer.code.is_some_and(|code| CODE_REFUSED.contains(&code)) => {
+                    answer
+                }
+                asked => return asked,
+            };
+            tried.push(code);
+            code = loop {
+                let announced = self.test_codes.get(&question.app_id);
+                let is_new = |code: &SecretString| {
+                    let same = |old: &SecretString| old.expose_secret() == code.expose_secret();
+                    !tried.iter().any(same)
+                };
+                if let Some(code) = announced.filter(is_new) {
+                    break code;
+                }
+                if Instant::now() >= give_up_at {
+                    return Err(refused);
+                }
+                sleep(LOOK_AGAIN).await;
+            };
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ const PAGE: usize = 100;
 /// Accounts read at most, so that a list without an end ends.
 const LISTED_MAX: usize = 100_000;
 
-/// Whoever misses a refresh token within this time of a reading shares it.
+/// Whoever finds what was lost in a reading this old needs no other.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// One account as listed.
@@ -41,19 +41,34 @@ pub(super) struct Sweep {
     pub(super) accounts: Arc<HashMap<String, Listed>>,
     /// `store::authorizers::Directory::moment` from before it was read.
     pub(super) moment: u64,
-    read_at: Instant,
+    begun_at: Instant,
 }
 
 impl Component {
-    /// The list, read now or a moment ago; one reading at a time.
-    pub(super) async fn list(&self) -> Result<Sweep, Answer> {
+    /// A refresh token for an account other than `lost`. One reading at a time, shared by all who
+    /// came before it began.
+    pub(super) async fn listed_token(
+        &self,
+        app_id: &str,
+        lost: Option<&SecretString>,
+    ) -> Result<Option<SecretString>, Answer> {
+        let other = |sweep: &Sweep| {
+            let token = sweep.accounts.get(app_id)?.refresh_token.clone()?;
+            let same = lost.is_some_and(|lost| lost.expose_secret() == token.expose_secret());
+            (!same).then_some(token)
+        };
+        let came_at = Instant::now();
         let mut listed = self.0.listed.lock().await;
-        if let Some(sweep) = listed.as_ref().filter(|one| one.read_at.elapsed() < FRESH) {
-            return Ok(sweep.clone());
+        if let Some(sweep) = listed.as_ref() {
+            let found = other(sweep).filter(|_| sweep.begun_at.elapsed() < FRESH);
+            if found.is_some() || sweep.begun_at >= came_at {
+                return Ok(found);
+            }
         }
         let sweep = self.read_list().await?;
-        *listed = Some(sweep.clone());
-        Ok(sweep)
+        let found = other(&sweep);
+        *listed = Some(sweep);
+        Ok(found)
     }
 
     /// The list as it is from now on.
@@ -66,6 +81,7 @@ impl Component {
 
     async fn read_list(&self) -> Result<Sweep, Answer> {
         let moment = self.0.store.knowledge().authorizers().moment();
+        let begun_at = Instant::now();
         let mut accounts = HashMap::new();
         let mut offset = 0;
         loop {
@@ -85,7 +101,7 @@ impl Component {
                 return Ok(Sweep {
                     accounts: Arc::new(accounts),
                     moment,
-                    read_at: Instant::now(),
+                    begun_at,
                 });
             }
         }
