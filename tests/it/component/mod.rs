@@ -200,12 +200,6 @@ impl Server {
         let what = format!("{times} times `{text}` from {app_id}");
         eventually(&what, async || {
             self.clock.set(self.clock.now());
-            if std::env::var("DBGX").is_ok() {
-                let statement = Statement::from_string(DbBackend::Sqlite, "SELECT coalesce(group_concat(x, '; '), '') FROM (SELECT distinct result||':'||coalesce(detail,'') ||':'||count(*) x FROM outcomes group by result, detail) union all select coalesce(group_concat(key||pause_reason||paused_until,';'),'') from accounts union all select count(*)||'' from deliveries");
-                let rows = self.app.store().read().query_all_raw(statement).await.unwrap();
-                let rows: Vec<String> = rows.iter().map(|r| r.try_get_by_index(0).unwrap()).collect();
-                eprintln!("{rows:?} {:?}", self.platform.with(|s| s.calls.clone()));
-            }
             let texts = self.platform.texts(app_id);
             texts.iter().filter(|one| *one == text).count() == times
         })
