@@ -3,8 +3,9 @@
 
 CREATE TABLE components (
     app_id        TEXT PRIMARY KEY,
-    ticket        TEXT NOT NULL,             -- the newest component_verify_ticket
-    ticket_at     INTEGER NOT NULL,          -- by the platform's clock
+    key           TEXT NOT NULL DEFAULT '',  -- the operator's name for it; empty when configured no more
+    ticket        TEXT NOT NULL DEFAULT '',  -- the newest component_verify_ticket
+    ticket_at     INTEGER NOT NULL DEFAULT 0, -- by the platform's clock
     reconciled_at INTEGER NOT NULL DEFAULT 0 -- last whole comparison with the platform's own list
 ) WITHOUT ROWID;
 

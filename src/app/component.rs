@@ -20,7 +20,7 @@ use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{
     CheckQuestion, Clients, Component, ComponentSettings, Registrar, RegistrarSettings,
 };
-use crate::store::Store;
+use crate::store::{Store, components};
 
 /// A component ready to be joined.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub(super) async fn components(
     clients: &Arc<Clients>,
     http: &reqwest::Client,
 ) -> Result<Vec<Joined>, StartError> {
+    let known = config.components.iter();
+    let known = known.map(|one| (one.key.clone(), one.app_id.clone()));
+    components::configure(store, known.collect()).await?;
     let mut joined = Vec::new();
     for component in &config.components {
         let setting = |what: String| StartError::Setting {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
@@ -27,13 +27,36 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// What is known of a component besides its configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How a component stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// The operator's name for it.
+    pub key: String,
+    pub app_id: String,
     /// When the platform pushed the newest ticket.
     pub ticket_at: Option<Timestamp>,
     /// When its accounts were last compared with the platform's list, by our clock.
     pub reconciled_at: Option<Timestamp>,
+}
+
+/// Makes the configured components known, as keys and app ids; others are configured no more.
+pub async fn configure(store: &Store, known: Vec<(String, String)>) -> Result<(), Error> {
+    store
+        .writer()
+        .cold(move |tx| {
+            Box::pin(async move {
+                tx.execute_raw(statement("UPDATE components SET key = ''", []))
+                    .await?;
+                for (key, app_id) in known {
+                    let sql = "INSERT INTO components (app_id, key) VALUES (?1, ?2)
+                               ON CONFLICT (app_id) DO UPDATE SET key = ?2";
+                    tx.execute_raw(statement(sql, [app_id.into(), key.into()]))
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+        .await
 }
 
 /// Keeps a ticket, unless a newer one is here: pushes may overtake each other.
@@ -81,8 +104,7 @@ pub async fn note_reconciled(store: &Store, app_id: &str, now: Timestamp) -> Res
         .cold(move |tx| {
             Box::pin(async move {
                 tx.execute_raw(statement(
-                    "INSERT INTO components (app_id, ticket, ticket_at, reconciled_at)
-                     VALUES (?1, '', 0, ?2)
+                    "INSERT INTO components (app_id, reconciled_at) VALUES (?1, ?2)
                      ON CONFLICT (app_id) DO UPDATE SET reconciled_at = ?2",
                     [app_id.into(), now.0.into()],
                 ))
@@ -93,16 +115,19 @@ pub async fn note_reconciled(store: &Store, app_id: &str, now: Timestamp) -> Res
         .await
 }
 
-/// How a component stands.
-pub async fn standing(read: &DatabaseConnection, app_id: &str) -> Result<Standing, Error> {
-    let sql = "SELECT ticket_at, reconciled_at FROM components WHERE app_id = ?1";
-    let row = read.query_one_raw(statement(sql, [app_id.into()])).await?;
-    let Some(row) = row else {
-        return Ok(Standing::default());
-    };
+/// The configured components, by key.
+pub async fn standings(read: &DatabaseConnection) -> Result<Vec<Standing>, Error> {
+    let sql = "SELECT key, app_id, ticket_at, reconciled_at FROM components
+               WHERE key <> '' ORDER BY key";
+    let rows = read.query_all_raw(statement(sql, [])).await?;
     let known = |at: Timestamp| (at.0 > 0).then_some(at);
-    Ok(Standing {
-        ticket_at: known(instant(&row, 0)?),
-        reconciled_at: known(instant(&row, 1)?),
-    })
+    let standing = |row: &QueryResult| {
+        Ok(Standing {
+            key: text(row, 0)?,
+            app_id: text(row, 1)?,
+            ticket_at: known(instant(row, 2)?),
+            reconciled_at: known(instant(row, 3)?),
+        })
+    };
+    rows.iter().map(standing).collect()
 }

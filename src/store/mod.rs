@@ -13,6 +13,7 @@ mod batch;
 pub mod components;
 mod consents;
 pub mod deliveries;
+pub mod directory;
 pub mod enrollments;
 mod entity;
 mod followers;
@@ -66,7 +67,7 @@ pub struct Knowledge {
     catalog: RwLock<Arc<Catalog>>,
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
     account_changes: AtomicU64,
-    authorizers: authorizers::Directory,
+    authorizers: directory::Directory,
 }
 
 impl Knowledge {
@@ -101,7 +102,7 @@ impl Knowledge {
     }
 
     /// Who authorized a third-party platform of ours.
-    pub fn authorizers(&self) -> &authorizers::Directory {
+    pub fn authorizers(&self) -> &directory::Directory {
         &self.authorizers
     }
 

@@ -216,11 +216,112 @@ async fn what_was_missed_is_found_in_the_platforms_list() {
 }
 
 #[tokio::test]
+async fn the_api_tells_how_components_and_their_accounts_stand() {
+    let server = Server::ready().await;
+    server.authorize(ONE, ALL).await;
+    server.authorize(TWO, &[2]).await;
+    server.push_unauthorized(ONE).await;
+    let (status, components) = server.api("components").await;
+    assert_eq!(status, 200);
+    let one = &components[0];
+    assert_eq!(
+        (&one["key"], &one["app_id"]),
+        (&"pro".into(), &COMPONENT.into())
+    );
+    assert_eq!(one["ticket_at"], "2023-11-14T22:13:20+00:00");
+    assert_eq!(
+        (
+            &one["accounts"]["authorized"],
+            &one["accounts"]["withdrawn"]
+        ),
+        (&1.into(), &1.into())
+    );
+    let (_, first) = server.api("components/pro/accounts?limit=1").await;
+    let item = &first["items"][0];
+    assert_eq!(
+        (&item["app_id"], &item["standing"]),
+        (&ONE.into(), &"withdrawn".into())
+    );
+    let next = first["next"].as_str().unwrap();
+    let (_, last) = server
+        .api(&format!("components/pro/accounts?cursor={next}"))
+        .await;
+    let item = &last["items"][0];
+    assert_eq!(
+        (&item["app_id"], &item["sends"]),
+        (&TWO.into(), &false.into())
+    );
+    assert_eq!(item["permissions"], serde_json::json!([2]));
+    assert!(item["reason"].as_str().unwrap().contains("消息管理"));
+    assert_eq!(last["next"], serde_json::Value::Null);
+    let whole = format!("{components}{first}{last}");
+    for secret in ["refreshtoken@@@", "ticket@@@", "code@@@", APP_SECRET] {
+        assert!(!whole.contains(secret), "{secret} is in {whole}");
+    }
+    assert_eq!(server.api("components/other/accounts").await.0, 404);
+    assert_eq!(server.api("components/pro/accounts?cursor=!").await.0, 400);
+    server.app.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_database_is_its_owners_alone() {
     let server = Server::start().await;
     let path = server.folder.path().join("component.db");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    server.app.stop().await;
+}
+
+/// Accounts under one component.
+const MANY: usize = 1_000;
+
+#[tokio::test]
+async fn a_thousand_accounts_live_through_a_token_storm_and_one_withdrawal() {
+    let server = Server::start().await;
+    let app_id = |n: usize| format!("wx{n:016}");
+    for n in 0..MANY {
+        server.platform.authorize(&app_id(n), ALL);
+    }
+    // They are found in the platform's list as soon as there is a ticket.
+    server.push_ticket("ticket@@@1").await;
+    let authorized = "SELECT count(*) FROM authorizers WHERE state = 1 AND account_id <> 0";
+    eventually("all are taken in", async || {
+        server.count(authorized).await == MANY as i64
+    })
+    .await;
+    let directory = server.app.store().knowledge().authorizers();
+    eventually("all are known", async || {
+        (0..MANY).all(|n| directory.get(&app_id(n)).is_some())
+    })
+    .await;
+    let follow = async |n: usize| server.follow(&app_id(n), "o1").await;
+    futures_util::future::join_all((0..MANY).map(follow)).await;
+    let sent = |text: &str| {
+        server
+            .platform
+            .with(|state| state.sent.iter().filter(|one| one.text == text).count())
+    };
+    eventually("all are greeted", async || {
+        server.pass(Duration::from_millis(100));
+        sent("hello") == MANY
+    })
+    .await;
+    let refreshed = server.platform.calls("component/api_authorizer_token");
+    assert_eq!(refreshed, MANY, "a token for each");
+
+    server.push_unauthorized(&app_id(7)).await;
+    server.platform.kill_tokens();
+    server.pass(HOUR);
+    eventually("all others go on", async || {
+        server.pass(Duration::from_millis(100));
+        sent("later") == MANY - 1
+    })
+    .await;
+    assert_eq!(server.platform.texts(&app_id(7)), ["hello"]);
+    // Those that met the dead token of the component itself asked twice, and nobody three times.
+    let refreshed = server.platform.calls("component/api_authorizer_token") - MANY;
+    assert!((MANY - 1..2 * MANY).contains(&refreshed), "{refreshed}");
+    assert_eq!(server.platform.calls("component/api_component_token"), 2);
     server.app.stop().await;
 }

@@ -31,6 +31,7 @@ const COMPONENT: &str = "wx00000000000000c0";
 const APP_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "componenttoken";
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
+const API_KEY: &str = "read-key-0123456789abcdef";
 const NONCE: &str = "486452656";
 
 /// Accounts that authorize.
@@ -189,6 +190,13 @@ impl Server {
         standings.into_iter().find(|one| one.key == app_id).unwrap()
     }
 
+    async fn api(&self, path: &str) -> (u16, serde_json::Value) {
+        let url = format!("http://{}/api/v1/{path}", self.app.addr());
+        let answer = self.client.get(url).bearer_auth(API_KEY).send().await;
+        let answer = answer.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     async fn count(&self, sql: &str) -> i64 {
         let statement = Statement::from_string(DbBackend::Sqlite, sql);
         let row = self.app.store().read().query_one_raw(statement).await;
@@ -213,7 +221,8 @@ impl Server {
 
 fn config(platform: &Platform, folder: &TempDir, [component, token, key]: [&str; 3]) -> Config {
     let text = format!(
-        "server: {{ listen: '127.0.0.1:0', public_url: 'https://drip.example.com' }}
+        "server: {{ listen: '127.0.0.1:0', public_url: 'https://drip.example.com',
+  api_keys: [{{ name: reader, secret: {API_KEY}, scopes: [read] }}] }}
 database: {{ url: 'sqlite://{folder}/component.db' }}
 sequences: {{ dir: '{folder}' }}
 sender: {{ in_flight: 1000, per_account_in_flight: 1000, attempt_timeout: 60s }}

@@ -39,7 +39,7 @@ pub(super) struct Listed {
 #[derive(Clone, Debug)]
 pub(super) struct Sweep {
     pub(super) accounts: Arc<HashMap<String, Listed>>,
-    /// `store::authorizers::Directory::moment` from before it was read.
+    /// `store::directory::Directory::moment` from before it was read.
     pub(super) moment: u64,
     begun_at: Instant,
 }
