@@ -5,6 +5,7 @@
 
 mod accounts;
 mod body;
+mod components;
 mod cursor;
 mod docs;
 mod followers;
@@ -29,6 +30,7 @@ pub use headers::SecurityHeaders;
 
 use accounts::AccountsApi;
 use body::BodyLimit;
+use components::ComponentsApi;
 use followers::FollowersApi;
 use idempotency::Replays;
 use keys::Keyring;
@@ -68,17 +70,19 @@ impl ApiState {
 enum Group {
     /// Accounts and what became of their sends.
     Accounts,
+    /// Third-party platforms and who authorized them.
+    Components,
     /// Sequences and their versions.
     Sequences,
     /// Followers, their story and their passages.
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, FollowersApi), ()>;
+type Service = OpenApiService<(AccountsApi, ComponentsApi, FollowersApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, FollowersApi),
+        (AccountsApi, ComponentsApi, FollowersApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

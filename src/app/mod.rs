@@ -2,6 +2,7 @@
 //! and what tests start.
 
 mod companion;
+mod component;
 mod parts;
 mod server;
 
@@ -21,6 +22,7 @@ use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
 use crate::store::{self, Store, StoreSettings, accounts, versions};
 use crate::yaml::{Problem, render_all};
@@ -68,8 +70,12 @@ impl App {
             .map(|one| parts::account(one, config, &profiles));
         accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
         versions::publish(&store, loaded, clock.now()).await?;
-        let clients = parts::clients(config, &store, &clock)?;
+        let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
+        let clients = parts::clients(config, &store, &clock, &http)?;
         let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
+        let components =
+            component::components(config, &store, &clock, &clients, &http, &profiles).await?;
+        let (component_doors, registrars) = component::doors(components, &doors);
 
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);
@@ -110,16 +116,21 @@ impl App {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             doors: Arc::clone(&doors),
+            component_doors: Arc::new(component_doors),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
-        let tasks = vec![
+        let mut tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
         ];
+        for registrar in registrars {
+            let run = registrar.run(stop.clone());
+            tasks.push(("registrar", tokio::spawn(run)));
+        }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
             addr,

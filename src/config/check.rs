@@ -108,6 +108,8 @@ impl Check<'_> {
             },
         };
         let accounts = self.accounts(raw);
+        let public_url = server.as_ref().is_some_and(|one| one.public_url.is_some());
+        let components = self.components(raw, &accounts, public_url);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
         Some(Config {
@@ -116,6 +118,7 @@ impl Check<'_> {
             sequences: Sequences { dir: dir?.into() },
             profiles,
             accounts,
+            components,
             wheel: wheel?,
             sender: sender?,
         })

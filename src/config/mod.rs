@@ -8,6 +8,7 @@
 
 mod account;
 mod check;
+mod component;
 pub mod directory;
 pub mod profiles;
 mod raw;
@@ -35,6 +36,7 @@ pub struct Config {
     pub sequences: Sequences,
     pub profiles: ProfileFiles,
     pub accounts: Vec<Account>,
+    pub components: Vec<Component>,
     pub wheel: Wheel,
     pub sender: Sender,
 }
@@ -125,6 +127,37 @@ pub struct Account {
     pub passive_reply: Option<bool>,
     pub rate: Rate,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
+    pub in_flight: Option<usize>,
+}
+
+/// One third-party platform (第三方平台). Its accounts come by authorization; what they have is here.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Names it in URLs: `[a-z0-9_-]{1,64}`.
+    pub key: String,
+    pub app_id: String,
+    pub app_secret: SecretString,
+    /// Signs the callbacks of all its accounts.
+    pub token: SecretString,
+    /// 43 characters; callbacks are encrypted in any case.
+    pub encoding_aes_key: SecretString,
+    /// Still accepted while the platform changes to the new one.
+    pub encoding_aes_key_previous: Option<SecretString>,
+    /// Without a slash at the end, as the two below.
+    pub api_base: String,
+    /// Where people authorize on a computer.
+    pub login_base: String,
+    /// Where they do in WeChat itself.
+    pub mobile_login_base: String,
+    /// Name of the platform's rules.
+    pub profile: String,
+    /// IANA name.
+    pub timezone: String,
+    /// As in [`Account`].
+    pub passive_reply: Option<bool>,
+    /// Of each account.
+    pub rate: Rate,
+    /// Of each account, as in [`Account`].
     pub in_flight: Option<usize>,
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
 use crate::inbound::answer::Replies;
-use crate::inbound::envelope::{self, Door, Mode, Opened, Query, Refusal, Reply};
+use crate::inbound::envelope::{self, Door, Doubt, Mode, Opened, Query, Refusal, Reply};
 use crate::inbound::message::Message;
 use crate::inbound::xml::Format;
 use crate::journey::ids::AccountId;
@@ -26,10 +26,10 @@ use crate::store::work::Offer;
 use crate::store::{Error, Store};
 
 /// The platform hangs up after 5 s: whatever is not stored by then is answered 503.
-const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 
 /// How long a body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Plain callbacks remembered against a second body under the same signature.
 const PLAIN_SEEN_MAX: u64 = 100_000;
@@ -38,16 +38,19 @@ const PLAIN_SEEN_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Entrance {
     pub account: AccountId,
-    pub door: Door,
+    /// Shared by all accounts of a third-party platform.
+    pub door: Arc<Door>,
+    /// The account's `gh_…`, where a callback for another one could be sent here.
+    pub original_id: Option<String>,
 }
 
 /// Every account's way in.
 #[derive(Debug)]
 pub struct Doors {
     entrances: HashMap<String, Entrance>,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    body_bytes_max: usize,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) body_bytes_max: usize,
     /// Puts steps into answers; without it every answer is `success`.
     replies: Option<Replies>,
     /// No more replies are begun while we are being stopped.
@@ -100,6 +103,17 @@ impl Doors {
         let Some(entrance) = self.entrances.get(account) else {
             return (StatusCode::NOT_FOUND, "no such account".into());
         };
+        self.take_through(account, entrance, query, body).await
+    }
+
+    /// The same by an entrance that the caller has found; `account` names it for people.
+    pub(super) async fn take_through(
+        &self,
+        account: &str,
+        entrance: &Entrance,
+        query: &Query,
+        body: &[u8],
+    ) -> (StatusCode, String) {
         let opened = match envelope::open(&entrance.door, query, body, self.clock.now()) {
             Ok(opened) => opened,
             Err(refusal) => return refuse(account, &refusal),
@@ -108,6 +122,10 @@ impl Doors {
             metrics::counter!("dripwheel_callbacks_refused_total", "reason" => "second_body")
                 .increment(1);
             return (StatusCode::FORBIDDEN, "refused".into());
+        }
+        let original_id = entrance.original_id.as_ref();
+        if original_id.is_some_and(|own| *own != opened.message.to_user_name) {
+            return refuse(account, &Doubt::OtherAccount.into());
         }
         self.receive(entrance, account, query, opened).await
     }
@@ -197,7 +215,7 @@ fn random() -> [u8; 16] {
     bytes.map(|byte| LETTERS[usize::from(byte % 32)])
 }
 
-fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, String) {
+pub(super) fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, String) {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
     metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
         .increment(1);
@@ -266,7 +284,7 @@ async fn take(
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     let text = text.into();
     let kind = if text.starts_with('<') {
         "text/xml; charset=utf-8"

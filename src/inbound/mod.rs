@@ -3,6 +3,10 @@
 pub mod answer;
 pub mod callback;
 pub mod cipher;
+pub mod component;
+mod component_check;
+mod component_events;
+mod component_pages;
 mod digest;
 pub mod envelope;
 mod fields;

@@ -54,6 +54,7 @@ async fn every_operation_wants_a_key_and_its_scope() {
         let path = path
             .replace("{key}", "main")
             .replace("{openid}", "ann")
+            .replace("{component}", "pro")
             .replace("{name}", "welcome");
         for method in methods.as_object().expect("has methods").keys() {
             operations += 1;

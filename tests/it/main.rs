@@ -4,6 +4,7 @@ mod api;
 mod callbacks;
 mod carriers;
 mod commits;
+mod component;
 mod component_sandbox;
 mod console;
 mod engine;
