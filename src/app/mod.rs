@@ -18,8 +18,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::quota::Quotas;
 use crate::sender::{Sender, SenderSettings};
-use crate::store::{self, Store, StoreSettings, accounts, versions};
+use crate::store::{self, Store, StoreSettings, accounts, health, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
@@ -77,6 +78,12 @@ impl App {
             armed_rx,
             due_tx,
         );
+        let quotas = Arc::new(Quotas::new(
+            Arc::clone(&store),
+            Arc::clone(&platforms),
+            Arc::clone(&clock),
+            config.sender.ask_quota_every,
+        ));
         let sender = Sender::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -105,12 +112,18 @@ impl App {
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
+        let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
         let tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
+            (
+                "quotas",
+                tokio::spawn(Arc::clone(&quotas).run(stop.clone())),
+            ),
+            ("health", tokio::spawn(counts)),
         ];
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
@@ -168,6 +181,9 @@ impl App {
             {
                 tracing::error!(%error, part = name, "ended badly");
             }
+        }
+        if let Err(error) = health::flush(&self.store).await {
+            tracing::warn!(%error, "the last counts of accounts are lost");
         }
         self.store.close().await;
         tracing::info!("stopped");

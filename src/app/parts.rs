@@ -15,6 +15,7 @@ use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
 use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
+use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile;
 use crate::sender::shelf::StoreShelf;
@@ -75,6 +76,11 @@ pub(super) fn account(
         account: account.key.clone(),
         what: format!("timezone: {error}"),
     })?;
+    let quota_zone =
+        TimeZone::get(&account.quota_timezone).map_err(|error| StartError::Setting {
+            account: account.key.clone(),
+            what: format!("quota_timezone: {error}"),
+        })?;
     Ok(NewAccount {
         account: Account {
             journey: journey::account::Account {
@@ -90,6 +96,10 @@ pub(super) fn account(
                 per_second: Some(account.rate.per_second),
                 per_minute: Some(account.rate.per_minute),
                 per_day: Some(account.rate.per_day),
+            },
+            quota_reset: QuotaReset {
+                minute: account.quota_reset,
+                zone: quota_zone,
             },
             in_flight_max: account
                 .in_flight

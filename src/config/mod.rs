@@ -115,6 +115,10 @@ pub struct Account {
     /// Whether a due step may answer the follower's event itself; `None` leaves it to the profile.
     pub passive_reply: Option<bool>,
     pub rate: Rate,
+    /// When the platform counts the day's calls anew, in minutes after midnight.
+    pub quota_reset: u16,
+    /// IANA name of the zone that `quota_reset` is in.
+    pub quota_timezone: String,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
     pub in_flight: Option<usize>,
 }
@@ -165,6 +169,7 @@ pub struct Sender {
     pub per_account_in_flight: usize,
     pub attempt_timeout: Duration,
     pub connect_timeout: Duration,
+    pub ask_quota_every: Duration,
 }
 
 impl Config {

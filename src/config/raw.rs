@@ -69,6 +69,8 @@ pub(super) struct RawAccountDefaults {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -90,6 +92,8 @@ pub(super) struct RawAccount {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -120,6 +124,7 @@ pub(super) struct RawSender {
     pub per_account_in_flight: Option<At<usize>>,
     pub attempt_timeout: Option<At<String>>,
     pub connect_timeout: Option<At<String>>,
+    pub ask_quota_every: Option<At<String>>,
 }
 
 /// A secret, or the file that holds it.

@@ -102,6 +102,14 @@ pub fn settle(
         enrollment.in_flight = false;
         return Settled::quiet();
     }
+    if let AnswerClass::NotBefore(at) = answer.class {
+        let waited = wait(enrollment, step, fare, answer, at, now);
+        release_lacking(passages, grants, now);
+        return Settled {
+            entries: waited.into_iter().collect(),
+            ..Settled::quiet()
+        };
+    }
     let entry = |outcome| Entry {
         outcome,
         at: now,
@@ -166,6 +174,7 @@ pub fn settle(
         | AnswerClass::NextMinute
         | AnswerClass::NextDay
         | AnswerClass::NotCarried
+        | AnswerClass::NotBefore(_)
         | AnswerClass::NeedsAttention => retry(enrollment, entry(Outcome::Retried), now),
     };
     let mut effects = Effects::default();
@@ -237,6 +246,40 @@ fn closed(enrollment: &mut Enrollment, step: &Step, entry: Entry, now: Timestamp
             enrollment.end_step(skipped, now)
         }
     }
+}
+
+/// Lets a step wait for what it needs, at most until its deadline, and counts no try. What the
+/// platform said of it is kept.
+fn wait(
+    enrollment: &mut Enrollment,
+    step: &Step,
+    fare: Fare,
+    answer: &Answer,
+    at: Timestamp,
+    now: Timestamp,
+) -> Option<OutcomeEntry> {
+    enrollment.attempt = enrollment.attempt.saturating_sub(1);
+    if enrollment.is_finished() {
+        // The passage was cancelled during the call: the step it had in hand ends as it did.
+        let entry = Entry {
+            carrier: Some(fare.carrier),
+            code: answer.code,
+            ..Entry::new(Outcome::Cancelled, now, answer.detail.clone())
+        };
+        return Some(enrollment.end_step(entry, now));
+    }
+    let deadline = enrollment.due_at().plus(step.expire_after);
+    let at = at.min(deadline).max(now);
+    if answer.code.is_none() {
+        enrollment.rearm(at);
+        return None;
+    }
+    let entry = Entry {
+        carrier: Some(fare.carrier),
+        code: answer.code,
+        ..Entry::new(Outcome::Retried, now, answer.detail.clone())
+    };
+    Some(enrollment.go_on(entry, at))
 }
 
 fn retry(enrollment: &mut Enrollment, entry: Entry, now: Timestamp) -> OutcomeEntry {

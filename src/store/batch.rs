@@ -11,6 +11,7 @@ use crate::journey::receive::Effects;
 use crate::policy::fare::Fare;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
+use crate::store::health::Counts;
 use crate::store::load::People;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::{self, Moment};
@@ -45,6 +46,8 @@ pub(super) struct Tally {
     pub(super) enrolled: u64,
     /// Per answered or ended step: milliseconds after its due instant.
     pub(super) lateness_ms: Vec<i64>,
+    /// For accounts' health.
+    pub(super) health: Counts,
 }
 
 /// An answer for a caller, to be given after the commit.
@@ -199,6 +202,9 @@ impl<'a> Batch<'a> {
         person
             .grants
             .open(&account.profile, &arrival.event, opens_at);
+        self.tally
+            .health
+            .event(account.journey.id, &account.profile, &arrival.event);
         report::apply_consents(&mut person.consents, &arrival.event, ours);
         let catalog = self.knowledge.catalog();
         let effects = person
@@ -314,6 +320,9 @@ impl<'a> Batch<'a> {
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);
+        self.tally
+            .health
+            .settled(key.account, fare, &ended.answer, &settled);
         let reference = ended.answer.reference.as_deref();
         let awaited = settled.entries.iter();
         let awaited =

@@ -270,6 +270,7 @@ fn new_account(key: &str) -> NewAccount {
             },
             sends: true,
             passive_reply: false,
+            quota_reset: Default::default(),
             in_flight_max: 8,
         },
         platform: "wechat".to_owned(),
