@@ -9,6 +9,7 @@ mod cursor;
 mod docs;
 mod followers;
 mod headers;
+mod health;
 mod idempotency;
 pub mod keys;
 pub mod ops;
@@ -22,6 +23,7 @@ use poem::{Endpoint, EndpointExt};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::clock::Clock;
+use crate::sender::quota::Quotas;
 use crate::store::Store;
 
 pub use docs::docs;
@@ -30,9 +32,11 @@ pub use headers::SecurityHeaders;
 use accounts::AccountsApi;
 use body::BodyLimit;
 use followers::FollowersApi;
+use health::{ClearedView, HealthApi};
 use idempotency::Replays;
 use keys::Keyring;
 use problem::Problems;
+use views::Enrolled;
 
 /// Largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
@@ -49,7 +53,10 @@ pub struct ApiState {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     keys: Arc<Keyring>,
-    replays: Replays,
+    replays: Replays<Enrolled>,
+    clears: Replays<ClearedView>,
+    /// `None` where nothing is sent.
+    quotas: Option<Arc<Quotas>>,
 }
 
 impl ApiState {
@@ -59,6 +66,17 @@ impl ApiState {
             clock,
             keys,
             replays: Replays::default(),
+            clears: Replays::default(),
+            quotas: None,
+        }
+    }
+
+    /// Beside what is written, tells of quotas and has them cleared.
+    #[must_use]
+    pub fn with_quotas(self, quotas: Arc<Quotas>) -> Self {
+        Self {
+            quotas: Some(quotas),
+            ..self
         }
     }
 }
@@ -74,11 +92,11 @@ enum Group {
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, FollowersApi), ()>;
+type Service = OpenApiService<(AccountsApi, HealthApi, FollowersApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, FollowersApi),
+        (AccountsApi, HealthApi, FollowersApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

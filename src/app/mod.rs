@@ -109,6 +109,7 @@ impl App {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             doors,
+            quotas: Arc::clone(&quotas),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };

@@ -15,6 +15,7 @@ use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
 use crate::listener::Listener;
+use crate::sender::quota::Quotas;
 use crate::store::Store;
 
 /// Connections that send nothing for so long are closed.
@@ -29,6 +30,7 @@ pub(super) struct Doorway {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
+    pub(super) quotas: Arc<Quotas>,
     pub(super) metrics: PrometheusHandle,
     pub(super) stop: CancellationToken,
 }
@@ -72,7 +74,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             }))
         }
     };
-    let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys);
+    let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys)
+        .with_quotas(Arc::clone(&doorway.quotas));
     let stop = doorway.stop.clone();
     let pages = ConsoleState::new(
         Arc::clone(store),
@@ -80,7 +83,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         access,
         tls(config),
         stop,
-    );
+    )
+    .with_quotas(Arc::clone(&doorway.quotas));
     let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new());
     let routes = Route::new()
         .nest("/callback", callback::routes(Arc::clone(&doorway.doors)))

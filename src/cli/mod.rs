@@ -5,6 +5,7 @@ pub mod bench;
 mod check;
 mod demo;
 mod explain;
+mod quota;
 mod sandbox;
 mod serve;
 mod telemetry;
@@ -53,6 +54,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
+    /// Has the platform count an account's calls anew, through a running server.
+    ClearQuota(quota::ClearQuotaArgs),
     /// Prints the OpenAPI document of the API.
     Openapi,
     /// Measures this machine.
@@ -90,6 +93,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => explain::run(&args).await,
+        Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),

@@ -43,7 +43,14 @@ impl RetryBudget {
 
     /// A first attempt goes out.
     pub fn first(&mut self) {
-        self.tokens = (self.tokens + 1).min(SAVED_MAX * FIRSTS);
+        if self.tokens < SAVED_MAX * FIRSTS {
+            self.tokens += 1;
+        }
+    }
+
+    /// So many retries are not the platform's doing: our own stop cut their first attempts off.
+    pub fn forgive(&mut self, retries: u32) {
+        self.tokens = self.tokens.saturating_add(retries.saturating_mul(FIRSTS));
     }
 
     /// Lets a retry go, or says when it should ask again.
@@ -114,5 +121,9 @@ mod tests {
         (0..1_000).for_each(|_| budget.first());
         let passed = (0..1_000).filter(|_| budget.retry(now).is_ok()).count();
         assert_eq!(passed, 100);
+        budget.forgive(500);
+        budget.first();
+        let passed = (0..1_000).filter(|_| budget.retry(now).is_ok()).count();
+        assert_eq!(passed, 500);
     }
 }

@@ -168,7 +168,10 @@ impl Sender {
             let settled = futures_util::future::join_all(settled).await;
             for (key, settled) in left.iter().zip(settled) {
                 match settled {
-                    Ok(_) => recovered += 1,
+                    Ok(_) => {
+                        recovered += 1;
+                        self.retries.forgive(key.account, self.clock.now());
+                    }
                     Err(Error::Stopped) => return Err(Error::Stopped),
                     Err(error) => {
                         tracing::error!(%error, enrollment.id = key.enrollment.0,

@@ -20,14 +20,28 @@ impl Retries {
         attempt: u16,
         now: Timestamp,
     ) -> Result<(), Timestamp> {
+        self.with(account, now, |budget| {
+            if attempt <= 1 {
+                budget.first();
+                return Ok(());
+            }
+            budget.retry(now)
+        })
+    }
+
+    /// Lets one retry of an account go that our own stop made necessary.
+    pub(super) fn forgive(&self, account: AccountId, now: Timestamp) {
+        self.with(account, now, |budget| budget.forgive(1));
+    }
+
+    fn with<T>(
+        &self,
+        account: AccountId,
+        now: Timestamp,
+        ask: impl FnOnce(&mut RetryBudget) -> T,
+    ) -> T {
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = budgets
-            .entry(account)
-            .or_insert_with(|| RetryBudget::new(now));
-        if attempt <= 1 {
-            budget.first();
-            return Ok(());
-        }
-        budget.retry(now)
+        let budget = budgets.entry(account);
+        ask(budget.or_insert_with(|| RetryBudget::new(now)))
     }
 }

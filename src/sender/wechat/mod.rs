@@ -9,6 +9,7 @@
 //! Source: the platform's page "send customer message"; its codes are in `codes`.
 
 mod address;
+mod advice;
 mod ask;
 mod body;
 mod clients;
@@ -40,6 +41,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
 
+pub use self::advice::advice;
 pub use self::ask::{Asked, Question};
 pub use self::clients::Clients;
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
