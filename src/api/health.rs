@@ -283,6 +283,13 @@ struct PausedView {
     changed: bool,
 }
 
+/// A message is on its way.
+#[derive(Clone, Debug, Object)]
+struct TestedView {
+    /// Its `webhook-id`.
+    id: String,
+}
+
 /// Quotas were cleared.
 #[derive(Clone, Debug, Object)]
 pub(super) struct ClearedView {
@@ -381,6 +388,30 @@ impl HealthApi {
             paused: false,
             changed,
         }))
+    }
+
+    /// Sends a test message the way that alerts go
+    ///
+    /// It is signed and tried again like an alert; whether it was taken, the other side knows.
+    #[oai(
+        path = "/alerts/test",
+        method = "post",
+        tag = "Group::Alerts",
+        operation_id = "test_alerts"
+    )]
+    async fn test_alerts(
+        &self,
+        presented: Presented,
+        state: State<'_>,
+    ) -> Result<Json<TestedView>, Refusal> {
+        let caller = presented.caller();
+        caller.may(Scope::Write)?;
+        let alerts = state.alerts.as_ref().ok_or_else(|| {
+            let detail = "write `alerts` into dripwheel.yaml first";
+            Refusal::new(Code::NoAlerts, detail)
+        })?;
+        let id = alerts.test(&caller.name).await?;
+        Ok(Json(TestedView { id }))
     }
 
     /// Has the platform count all of an account's calls anew

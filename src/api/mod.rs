@@ -22,6 +22,7 @@ use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt};
 use poem_openapi::{OpenApiService, Tags};
 
+use crate::alert::Alerts;
 use crate::clock::Clock;
 use crate::sender::quota::Quotas;
 use crate::store::Store;
@@ -57,6 +58,8 @@ pub struct ApiState {
     clears: Replays<ClearedView>,
     /// `None` where nothing is sent.
     quotas: Option<Arc<Quotas>>,
+    /// `None` when nobody is told.
+    alerts: Option<Arc<Alerts>>,
 }
 
 impl ApiState {
@@ -68,7 +71,14 @@ impl ApiState {
             replays: Replays::default(),
             clears: Replays::default(),
             quotas: None,
+            alerts: None,
         }
+    }
+
+    /// Beside that, tries the way of alerts.
+    #[must_use]
+    pub fn with_alerts(self, alerts: Option<Arc<Alerts>>) -> Self {
+        Self { alerts, ..self }
     }
 
     /// Beside what is written, tells of quotas and has them cleared.
@@ -88,6 +98,8 @@ enum Group {
     Accounts,
     /// Sequences and their versions.
     Sequences,
+    /// What people are told of.
+    Alerts,
     /// Followers, their story and their passages.
     Followers,
 }

@@ -57,6 +57,7 @@ codes! {
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
     NotAllowed: "reenter_not_allowed", CONFLICT;
     NotFollowing: "not_following", CONFLICT;
+    NoAlerts: "alerts_not_configured", CONFLICT;
     NoPlatform: "no_platform", CONFLICT;
     NoClearLeft: "no_clear_left", CONFLICT;
     PlatformRefused: "platform_refused", CONFLICT;

@@ -95,6 +95,10 @@ impl App {
             due_rx,
         );
         let unknown = sender.recover().await?;
+        let alerts = parts::alerts(config, &store, &clock)?;
+        if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
+            alerts.started_with_unknown_sends(unknown).await?;
+        }
         if unknown > 0 {
             tracing::warn!(sends = unknown, "the last run left sends without an answer");
         }
@@ -110,13 +114,14 @@ impl App {
             clock: Arc::clone(&clock),
             doors,
             quotas: Arc::clone(&quotas),
+            alerts: alerts.clone(),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
         let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
-        let tasks = vec![
+        let mut tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
@@ -126,6 +131,11 @@ impl App {
             ),
             ("health", tokio::spawn(counts)),
         ];
+        if let Some(alerts) = alerts {
+            let telling = alerts.run(Arc::clone(&quotas), stop.clone());
+            let telling = tokio::spawn(telling.map_err(StartError::Http)?);
+            tasks.push(("alerts", telling));
+        }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
             addr,
@@ -207,6 +217,8 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("alerts.secret: is no signing secret; write `whsec_` and the base64 of 24 to 64 bytes")]
+    AlertSecret,
     #[error("the HTTP client cannot be built")]
     Http(#[source] reqwest::Error),
 }

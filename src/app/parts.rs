@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
+use crate::alert::sign::SigningKey;
+use crate::alert::{AlertSettings, Alerts};
 use crate::app::StartError;
 use crate::clock::Clock;
 use crate::config::{self, CallbackMode, Config, directory};
@@ -159,6 +161,25 @@ pub(super) fn doors(
         Arc::clone(clock),
         config.server.callback_body_max,
     ))
+}
+
+/// Who is told of what needs a person, if anybody is.
+pub(super) fn alerts(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Alerts>>, StartError> {
+    let Some(alerts) = &config.alerts else {
+        return Ok(None);
+    };
+    let key = SigningKey::parse(alerts.secret.expose_secret()).ok_or(StartError::AlertSecret)?;
+    let settings = AlertSettings {
+        url: alerts.url.clone(),
+        key,
+        unknown_sends: alerts.unknown_sends,
+    };
+    let alerts = Alerts::new(Arc::clone(store), Arc::clone(clock), settings);
+    Ok(Some(Arc::new(alerts)))
 }
 
 pub(super) fn platforms(

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::{EndpointExt, Route, Server, get};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Alerts;
 use crate::api::keys::Keyring;
 use crate::api::ops::{self, OpsState};
 use crate::api::{self, ApiState, SecurityHeaders};
@@ -31,6 +32,7 @@ pub(super) struct Doorway {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
     pub(super) quotas: Arc<Quotas>,
+    pub(super) alerts: Option<Arc<Alerts>>,
     pub(super) metrics: PrometheusHandle,
     pub(super) stop: CancellationToken,
 }
@@ -75,7 +77,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         }
     };
     let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys)
-        .with_quotas(Arc::clone(&doorway.quotas));
+        .with_quotas(Arc::clone(&doorway.quotas))
+        .with_alerts(doorway.alerts.clone());
     let stop = doorway.stop.clone();
     let pages = ConsoleState::new(
         Arc::clone(store),

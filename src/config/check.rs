@@ -101,6 +101,7 @@ impl Check<'_> {
         let accounts = self.accounts(raw);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
+        let alerts = raw.alerts.as_ref().map(|raw| self.alerts(raw));
         Some(Config {
             server: server?,
             database: database?,
@@ -108,6 +109,10 @@ impl Check<'_> {
             accounts,
             wheel: wheel?,
             sender: sender?,
+            alerts: match alerts {
+                Some(alerts) => Some(alerts?),
+                None => None,
+            },
         })
     }
 

@@ -7,6 +7,7 @@
 //! Deliberately absent: what can change while the program runs. A change is a restart.
 
 mod account;
+mod alerts;
 mod check;
 pub mod directory;
 mod raw;
@@ -35,6 +36,8 @@ pub struct Config {
     pub accounts: Vec<Account>,
     pub wheel: Wheel,
     pub sender: Sender,
+    /// `None` when nobody is told.
+    pub alerts: Option<Alerts>,
 }
 
 /// The doors.
@@ -170,6 +173,16 @@ pub struct Sender {
     pub attempt_timeout: Duration,
     pub connect_timeout: Duration,
     pub ask_quota_every: Duration,
+}
+
+/// Where alerts go.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub url: url::Url,
+    /// `whsec_` and base64.
+    pub secret: SecretString,
+    /// More unknown sends of one account in 24 hours are an alert.
+    pub unknown_sends: u32,
 }
 
 impl Config {

@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub accounts: Option<Vec<At<RawAccount>>>,
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
+    pub alerts: Option<RawAlerts>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -125,6 +126,15 @@ pub(super) struct RawSender {
     pub attempt_timeout: Option<At<String>>,
     pub connect_timeout: Option<At<String>>,
     pub ask_quota_every: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "alerts")]
+pub(super) struct RawAlerts {
+    pub url: At<String>,
+    pub secret: At<RawSecret>,
+    pub unknown_sends: Option<At<u32>>,
 }
 
 /// A secret, or the file that holds it.

@@ -458,6 +458,26 @@ pub async fn since(store: &Store, account: AccountId, hour: i64) -> Result<Vec<S
     Ok(sums)
 }
 
+/// How many sends ended unknown from an instant on, by account.
+pub async fn unknown_by_account(
+    read: &sea_orm::DatabaseConnection,
+    from: Timestamp,
+) -> Result<Vec<(AccountId, u32)>, Error> {
+    let rows = read
+        .query_all_raw(statement(
+            "SELECT account_id, count(*) FROM outcomes WHERE result = 7 AND at >= ?1
+             GROUP BY account_id",
+            [from.0.into()],
+        ))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let n = u32::try_from(int(row, 1)?).unwrap_or(u32::MAX);
+            Ok((AccountId(int(row, 0)?), n))
+        })
+        .collect()
+}
+
 /// How many sends of an account ended unknown from an instant on, counted up to `limit`.
 ///
 /// `7` is written out so that the planner can use the index over just these rows.

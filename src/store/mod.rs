@@ -5,6 +5,7 @@
 //! file named after it. Deliberately absent: decisions, which `journey` and `policy` make.
 
 pub mod accounts;
+pub mod alerts;
 pub mod assets;
 pub mod audit;
 pub mod audit_log;

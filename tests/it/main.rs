@@ -1,5 +1,6 @@
 //! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
+mod alerts;
 mod api;
 mod callbacks;
 mod commits;
@@ -7,6 +8,9 @@ mod console;
 mod engine;
 mod faults;
 mod follow_story;
+mod health;
+mod limits;
+mod own_platform;
 mod pair;
 mod sandbox;
 mod support;

@@ -33,7 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["scheduler"],
     &["config", "inbound", "sender"],
-    &["story"],
+    &["alert", "story"],
     &["api", "console", "sandbox"],
     &["app"],
     &["cli"],
