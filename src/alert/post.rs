@@ -10,7 +10,7 @@ use reqwest::header::CONTENT_TYPE;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::AlertSettings;
-use crate::clock::Clock;
+use crate::clock::{Clock, next_look};
 use crate::store::alerts::{self, Outgoing};
 use crate::store::{Error, Store};
 
@@ -63,10 +63,9 @@ impl Post {
 
     pub(super) async fn run(self, stop: CancellationToken) {
         loop {
-            let next = self.clock.now().plus(LOOK_EVERY);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.clock.sleep_until(next) => {}
+                () = next_look(self.clock.as_ref(), LOOK_EVERY) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Kind, message};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, next_look};
 use crate::journey::ids::AccountId;
 use crate::sender::budget::{Resting, Seen};
 use crate::sender::quota::Quotas;
@@ -88,10 +88,9 @@ impl Watch {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut counted_at = None;
         loop {
-            let next = self.clock.now().plus(LOOK_EVERY);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.clock.sleep_until(next) => {}
+                () = next_look(self.clock.as_ref(), LOOK_EVERY) => {}
             }
             let now = self.clock.now();
             let count = counted_at.is_none_or(|at| now.since(at) >= COUNT_EVERY || now < at);

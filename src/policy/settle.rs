@@ -93,23 +93,10 @@ pub fn settle(
         refund_consent(consents, fare, step, answer.class);
         forget_call(&mut passages.follower, called_at, min_gap);
     }
+    if let Some(settled) = put_off(passages, grants, case, answer, now) {
+        return settled;
+    }
     let enrollment = &mut passages.enrollments[index];
-    if answer.class == AnswerClass::NotCarried {
-        if !enrollment.is_finished() {
-            enrollment.attempt = enrollment.attempt.saturating_sub(1);
-            enrollment.rearm(now);
-        }
-        enrollment.in_flight = false;
-        return Settled::quiet();
-    }
-    if let AnswerClass::NotBefore(at) = answer.class {
-        let waited = wait(enrollment, step, fare, answer, at, now);
-        release_lacking(passages, grants, now);
-        return Settled {
-            entries: waited.into_iter().collect(),
-            ..Settled::quiet()
-        };
-    }
     let entry = |outcome| Entry {
         outcome,
         at: now,
@@ -193,6 +180,37 @@ pub fn settle(
     }
 }
 
+/// What is done where the answer is about neither step nor account: the step is due again, at once
+/// for another carrier, or when what it needs is there.
+fn put_off(
+    passages: &mut Passages,
+    grants: &Grants,
+    case: Case<'_>,
+    answer: &Answer,
+    now: Timestamp,
+) -> Option<Settled> {
+    let enrollment = &mut passages.enrollments[case.index];
+    match answer.class {
+        AnswerClass::NotCarried => {
+            if !enrollment.is_finished() {
+                enrollment.attempt = enrollment.attempt.saturating_sub(1);
+                enrollment.rearm(now);
+            }
+            enrollment.in_flight = false;
+            Some(Settled::quiet())
+        }
+        AnswerClass::NotBefore(at) => {
+            let waited = wait(enrollment, case, answer, at, now);
+            release_lacking(passages, grants, now);
+            Some(Settled {
+                entries: waited.into_iter().collect(),
+                ..Settled::quiet()
+            })
+        }
+        _ => None,
+    }
+}
+
 /// A notice that was not sent leaves its consent, unless the platform says that there is none.
 fn refund_consent(consents: &mut Consents, fare: Fare, step: &Step, class: AnswerClass) {
     if let Some(Fallback::SubscriptionNotice(form)) = fare.fallback_of(step) {
@@ -252,12 +270,12 @@ fn closed(enrollment: &mut Enrollment, step: &Step, entry: Entry, now: Timestamp
 /// platform said of it is kept.
 fn wait(
     enrollment: &mut Enrollment,
-    step: &Step,
-    fare: Fare,
+    case: Case<'_>,
     answer: &Answer,
     at: Timestamp,
     now: Timestamp,
 ) -> Option<OutcomeEntry> {
+    let Case { step, fare, .. } = case;
     enrollment.attempt = enrollment.attempt.saturating_sub(1);
     if enrollment.is_finished() {
         // The passage was cancelled during the call: the step it had in hand ends as it did.

@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, next_look};
 use crate::journey::ids::AccountId;
 use crate::policy::learned::{CallRate, DayQuota, Quota};
 use crate::sender::budget::Interface;
@@ -96,10 +96,9 @@ impl Quotas {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut met = HashSet::new();
         loop {
-            let next = self.clock.now().plus(LOOK_EVERY);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.clock.sleep_until(next) => {}
+                () = next_look(self.clock.as_ref(), LOOK_EVERY) => {}
             }
             let due = self.due(&mut met);
             let asked = stream::iter(due).for_each_concurrent(QUESTIONS_MAX, |(client, about)| {

@@ -109,6 +109,8 @@ impl Queue {
 #[derive(Debug, Default)]
 pub struct Turns {
     queues: HashMap<AccountId, Queue>,
+    /// Limits of accounts that were here and may come back: what was learned and used of them holds.
+    limiters: HashMap<AccountId, Limiter>,
     /// Accounts with something queued, in the order of their turns.
     round: VecDeque<AccountId>,
     in_round: HashSet<AccountId>,
@@ -133,9 +135,10 @@ impl Turns {
         if self.queues.contains_key(&id) {
             return;
         }
+        let limiter = self.limiters.remove(&id);
         let queue = Queue {
             due: BTreeMap::new(),
-            limiter: Limiter::new(rate, now),
+            limiter: limiter.unwrap_or_else(|| Limiter::new(rate, now)),
             in_flight: 0,
             in_flight_max: in_flight_max.max(1),
             rests_until: Timestamp(i64::MIN),
@@ -152,6 +155,7 @@ impl Turns {
     pub fn remove_account(&mut self, id: AccountId) {
         if let Some(queue) = self.queues.remove(&id) {
             self.len -= queue.due.len();
+            self.limiters.insert(id, queue.limiter);
             self.in_round.remove(&id);
             self.round.retain(|other| *other != id);
         }
@@ -447,6 +451,10 @@ mod tests {
         assert_eq!(turns.next_at(NOW), Some(reset));
         turns.learn(id, &day(2), reset, false);
         assert_eq!(turns.next(NOW, 10).len(), 2);
+        turns.remove_account(id);
+        turns.add_account(id, Rate::default(), 1000, NOW);
+        turns.push(key(1, 100, NOW));
+        assert_eq!(turns.next(NOW, 10), [], "what was used stays used");
         turns.use_up(id, reset);
         assert_eq!(turns.len(), 0, "a used-up account holds no memory");
         turns.learn(id, &day(50), reset, false);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, next_look};
 use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Event;
@@ -303,10 +303,9 @@ pub async fn keep(
 ) {
     let mut pruned_in = 0;
     loop {
-        let next = clock.now().plus(FLUSH_EVERY);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = clock.sleep_until(next) => {}
+            () = next_look(clock.as_ref(), FLUSH_EVERY) => {}
         }
         let now = clock.now();
         if let Err(error) = flush(&store).await {

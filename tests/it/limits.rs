@@ -1,8 +1,6 @@
 //! Limits that learn, over real sockets: quotas as the platform states them, refusals as it gives
 //! them, and what rests because of them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
-
 use std::time::Duration;
 
 use dripwheel::clock::{Clock, Timestamp};
