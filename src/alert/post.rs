@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, USER_AGENT};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::AlertSettings;
@@ -30,7 +30,7 @@ const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// A message that nobody took for so long is given up.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(86_400);
 
-const USER_AGENT: &str = concat!("dripwheel/", env!("CARGO_PKG_VERSION"));
+const AGENT: &str = concat!("dripwheel/", env!("CARGO_PKG_VERSION"));
 
 /// The way to the operator's address.
 pub(super) struct Post {
@@ -51,7 +51,6 @@ impl Post {
             .timeout(TIMEOUT)
             .no_proxy()
             .referer(false)
-            .user_agent(USER_AGENT)
             .build()?;
         Ok(Self {
             store,
@@ -120,6 +119,7 @@ impl Post {
             .http
             .post(self.settings.url.clone())
             .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, AGENT)
             .header("webhook-id", &message.id)
             .header("webhook-timestamp", timestamp.to_string())
             .header("webhook-signature", signature)

@@ -76,7 +76,7 @@ impl Interface {
 const DAY_USED_UP: i64 = 45_009;
 
 /// A minute's calls are used up; slower, and not before the next minute.
-const MINUTE_USED_UP: i64 = 45_011;
+pub(super) const MINUTE_USED_UP: i64 = 45_011;
 
 /// The platform's counters may lag behind a refusal: what it says of calls that are left is
 /// believed again after this time.

@@ -29,7 +29,7 @@ use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
 use crate::sender::attempt::{Done, attempt, put_off};
 use crate::sender::breaker::Breaker;
-use crate::sender::budget::next_minute;
+use crate::sender::budget::{MINUTE_USED_UP, next_minute};
 use crate::sender::platform::{Answer, AnswerClass, Platforms};
 use crate::sender::retries::Retries;
 use crate::sender::turns::{QUEUE_MAX, Turns};
@@ -299,7 +299,11 @@ impl Sender {
         let until = match done.news {
             AccountNews::None => return,
             AccountNews::MinuteUsedUp => {
-                self.turns.slow_down(account, now);
+                // Other codes wait for the next minute too, and say nothing of our pace.
+                let code = done.answer.as_ref().and_then(|answer| answer.code);
+                if matches!(code, None | Some(MINUTE_USED_UP)) {
+                    self.turns.slow_down(account, now);
+                }
                 next_minute(now)
             }
             AccountNews::DayUsedUp => self.next_day(account, now),

@@ -62,7 +62,10 @@ async fn what_others_left_of_the_day_is_all_that_is_sent() {
         own.platform.count(SEND) == 6
     })
     .await;
-    assert!(asked_about(&own, SEND) >= 2, "asked again by the hour");
+    own.pass_until("it is asked again by the hour", async || {
+        asked_about(&own, SEND) >= 2
+    })
+    .await;
     own.stop().await;
 }
 
@@ -115,7 +118,10 @@ async fn a_used_up_upload_waits_alone_until_the_reset() {
     assert_eq!(health["rest"], Value::Null);
     let refused = json!({ "errcode": 45_009, "reaction": "interface_rested", "count": 1 });
     assert_eq!(health["refusals"], json!([refused]));
-    assert!(asked_about(&own, UPLOAD) > 0, "asked after the refusal");
+    own.pass_until("it is asked about the refusal", async || {
+        asked_about(&own, UPLOAD) > 0
+    })
+    .await;
 
     own.rule(|rules| rules.codes.clear());
     own.clock.set(Timestamp(MIDNIGHT.0 - 1_000));
@@ -194,5 +200,35 @@ async fn a_used_up_day_rests_the_account_until_a_person_clears_it() {
     let health = own.health().await;
     assert_eq!(health["clears_left"], 0, "the platform knows better");
     assert_eq!(health["acts"][0]["by"], "ops");
+    own.stop().await;
+}
+
+#[tokio::test]
+async fn retries_are_a_tenth_of_the_traffic_and_arrive_in_the_end() {
+    const PEOPLE: usize = 40;
+    let own = own().await;
+    own.rule(|rules| {
+        rules.codes.insert(SEND, -1);
+    });
+    for n in 0..PEOPLE {
+        own.follow(&format!("f{n}"), "text").await;
+    }
+    let minutes = START.plus(Duration::from_secs(600));
+    own.pass_until("ten minutes are over", async || {
+        let seconds = own.clock.now().since(START).as_secs();
+        let seconds = usize::try_from(seconds).expect("is small");
+        // Each first call, a tenth of them, what a quiet account has, and one in ten seconds.
+        let most = PEOPLE + PEOPLE / 10 + 10 + seconds / 10 + 1;
+        assert!(own.platform.count(SEND) <= most);
+        own.clock.now() >= minutes
+    })
+    .await;
+    assert!(own.platform.count(SEND) > PEOPLE, "some are tried again");
+    let refused = own.platform.count(SEND);
+    own.rule(|rules| rules.codes.clear());
+    own.pass_until("everybody has it", async || {
+        own.platform.count(SEND) == refused + PEOPLE
+    })
+    .await;
     own.stop().await;
 }
