@@ -22,9 +22,10 @@ use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
-use crate::store::{self, Store, StoreSettings, accounts, versions};
+use crate::store::{self, Store, StoreSettings, accounts, health, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
@@ -91,6 +92,12 @@ impl App {
             armed_rx,
             due_tx,
         );
+        let quotas = Arc::new(Quotas::new(
+            Arc::clone(&store),
+            Arc::clone(&clients),
+            Arc::clone(&clock),
+            config.sender.ask_quota_every,
+        ));
         let sender = Sender::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -102,6 +109,10 @@ impl App {
             due_rx,
         );
         let unknown = sender.recover().await?;
+        let alerts = parts::alerts(config, &store, &clock)?;
+        if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
+            alerts.started_with_unknown_sends(unknown).await?;
+        }
         if unknown > 0 {
             tracing::warn!(sends = unknown, "the last run left sends without an answer");
         }
@@ -117,19 +128,32 @@ impl App {
             clock: Arc::clone(&clock),
             doors: Arc::clone(&doors),
             component_doors: Arc::new(component_doors),
+            quotas: Arc::clone(&quotas),
+            alerts: alerts.clone(),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
+        let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
         let mut tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
+            (
+                "quotas",
+                tokio::spawn(Arc::clone(&quotas).run(stop.clone())),
+            ),
+            ("health", tokio::spawn(counts)),
         ];
         for registrar in registrars {
             let run = registrar.run(stop.clone());
             tasks.push(("registrar", tokio::spawn(run)));
+        }
+        if let Some(alerts) = alerts {
+            let telling = alerts.run(Arc::clone(&quotas), stop.clone());
+            let telling = tokio::spawn(telling.map_err(StartError::Http)?);
+            tasks.push(("alerts", telling));
         }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
@@ -195,6 +219,9 @@ impl App {
                 tracing::error!(%error, part = name, "ended badly");
             }
         }
+        if let Err(error) = health::flush(&self.store).await {
+            tracing::warn!(%error, "the last counts of accounts are lost");
+        }
         self.store.close().await;
         tracing::info!("stopped");
     }
@@ -216,6 +243,8 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("alerts.secret: is no signing secret; write `whsec_` and the base64 of 24 to 64 bytes")]
+    AlertSecret,
     #[error("the HTTP client cannot be built")]
     Http(#[source] reqwest::Error),
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
+use crate::alert::sign::SigningKey;
+use crate::alert::{AlertSettings, Alerts};
 use crate::app::StartError;
 use crate::app::companion::ByClients;
 use crate::clock::Clock;
@@ -17,6 +19,7 @@ use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
 use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
+use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile::Profiles;
 use crate::sender::shelf::StoreShelf;
@@ -67,6 +70,8 @@ pub(super) struct Rules<'a> {
     passive_reply: Option<bool>,
     rate: config::Rate,
     in_flight: Option<usize>,
+    /// Minute of the day, and its zone, at which the platform counts anew; `None` for its own midnight.
+    quota_reset: Option<(u16, &'a str)>,
 }
 
 impl<'a> Rules<'a> {
@@ -79,6 +84,7 @@ impl<'a> Rules<'a> {
             passive_reply: component.passive_reply,
             rate: component.rate,
             in_flight: component.in_flight,
+            quota_reset: None,
         }
     }
 }
@@ -103,7 +109,18 @@ pub(super) fn like(
         account: rules.key.to_owned(),
         what: format!("timezone: {error}"),
     })?;
+    let quota_reset = match rules.quota_reset {
+        None => QuotaReset::default(),
+        Some((minute, zone)) => QuotaReset {
+            minute,
+            zone: TimeZone::get(zone).map_err(|error| StartError::Setting {
+                account: rules.key.to_owned(),
+                what: format!("quota_timezone: {error}"),
+            })?,
+        },
+    };
     Ok(Account {
+        quota_reset,
         journey: journey::account::Account {
             id: AccountId(0),
             key: String::new(),
@@ -138,6 +155,7 @@ pub(super) fn account(
         passive_reply: account.passive_reply,
         rate: account.rate,
         in_flight: account.in_flight,
+        quota_reset: Some((account.quota_reset, &account.quota_timezone)),
     };
     let mut like = like(&rules, config, profiles)?;
     like.journey.key.clone_from(&account.key);
@@ -203,6 +221,25 @@ pub(super) fn doors(
         config.server.callback_body_max,
     );
     Ok(doors.with_replies(replies))
+}
+
+/// Who is told of what needs a person, if anybody is.
+pub(super) fn alerts(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Alerts>>, StartError> {
+    let Some(alerts) = &config.alerts else {
+        return Ok(None);
+    };
+    let key = SigningKey::parse(alerts.secret.expose_secret()).ok_or(StartError::AlertSecret)?;
+    let settings = AlertSettings {
+        url: alerts.url.clone(),
+        key,
+        unknown_sends: alerts.unknown_sends,
+    };
+    let alerts = Alerts::new(Arc::clone(store), Arc::clone(clock), settings);
+    Ok(Some(Arc::new(alerts)))
 }
 
 pub(super) fn clients(

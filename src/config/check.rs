@@ -112,6 +112,7 @@ impl Check<'_> {
         let components = self.components(raw, &accounts, public_url);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
+        let alerts = raw.alerts.as_ref().map(|raw| self.alerts(raw));
         Some(Config {
             server: server?,
             database: database?,
@@ -121,6 +122,10 @@ impl Check<'_> {
             components,
             wheel: wheel?,
             sender: sender?,
+            alerts: match alerts {
+                Some(alerts) => Some(alerts?),
+                None => None,
+            },
         })
     }
 
@@ -264,6 +269,11 @@ impl Check<'_> {
             raw.and_then(|raw| raw.connect_timeout.as_ref()),
             &base.connect_timeout,
         );
+        let ask_quota = pick(
+            raw.and_then(|raw| raw.ask_quota_every.as_ref()),
+            &base.ask_quota_every,
+        );
+        let ask_quota_every = self.span(ask_quota, secs(60), secs(86_400));
         let in_flight = self.count(all, 1, 10_000);
         let per_account_in_flight = self.count(one, 1, 10_000);
         let attempt_timeout = self.span(attempt, millis(100), secs(120));
@@ -280,6 +290,7 @@ impl Check<'_> {
             per_account_in_flight: per_account_in_flight?,
             attempt_timeout: attempt_timeout?,
             connect_timeout: connect_timeout?,
+            ask_quota_every: ask_quota_every?,
         })
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct RawConfig {
     pub components: Option<Vec<At<RawComponent>>>,
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
+    pub alerts: Option<RawAlerts>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -79,6 +80,8 @@ pub(super) struct RawAccountDefaults {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -100,6 +103,8 @@ pub(super) struct RawAccount {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -158,6 +163,16 @@ pub(super) struct RawSender {
     pub per_account_in_flight: Option<At<usize>>,
     pub attempt_timeout: Option<At<String>>,
     pub connect_timeout: Option<At<String>>,
+    pub ask_quota_every: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "alerts")]
+pub(super) struct RawAlerts {
+    pub url: At<String>,
+    pub secret: At<RawSecret>,
+    pub unknown_sends: Option<At<u32>>,
 }
 
 /// A secret, or the file that holds it.

@@ -13,6 +13,7 @@ use crate::journey::receive::Effects;
 use crate::policy::fare::Fare;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
+use crate::store::health::Counts;
 use crate::store::load::People;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::{self, Moment};
@@ -47,6 +48,8 @@ pub(super) struct Tally {
     pub(super) enrolled: u64,
     /// Per answered or ended step: milliseconds after its due instant.
     pub(super) lateness_ms: Vec<i64>,
+    /// For accounts' health.
+    pub(super) health: Counts,
 }
 
 /// An answer for a caller, to be given after the commit.
@@ -200,6 +203,9 @@ impl<'a> Batch<'a> {
         person
             .grants
             .open(&account.profile, &arrival.event, opens_at);
+        self.tally
+            .health
+            .event(account.journey.id, &account.profile, &arrival.event);
         // A report can overtake the answer to the call that it is about.
         let on_its_way = |fare: &Fare| fare.carrier == Carrier::SubscriptionNotice;
         let ours = ours || person.fares.values().any(on_its_way);
@@ -323,6 +329,9 @@ impl<'a> Batch<'a> {
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);
+        self.tally
+            .health
+            .settled(key.account, fare, &ended.answer, &settled);
         let named = (ended.answer.reference.as_deref(), fare.fallback_of(step));
         let awaited = settled.entries.iter();
         let awaited =

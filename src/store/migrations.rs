@@ -26,6 +26,10 @@ impl MigratorTrait for Files {
                 name: "0003_components",
                 sql: include_str!("../../migrations/sqlite/0003_components.sql"),
             }),
+            Box::new(File {
+                name: "0005_health",
+                sql: include_str!("../../migrations/sqlite/0005_health.sql"),
+            }),
         ]
     }
 }

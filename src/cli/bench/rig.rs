@@ -102,6 +102,7 @@ impl Rig {
             sends: true,
             passive_reply: false,
             rate: Rate::default(),
+            quota_reset: Default::default(),
             in_flight_max: 4096,
         };
         let account = NewAccount {

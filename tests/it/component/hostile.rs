@@ -22,6 +22,7 @@ async fn the_platforms_published_callback_is_taken_once() {
         .await
         .unwrap();
     let like = dripwheel::policy::account::Account {
+        quota_reset: Default::default(),
         journey: dripwheel::journey::account::Account {
             id: dripwheel::journey::ids::AccountId(0),
             key: String::new(),

@@ -316,6 +316,7 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
             sends: true,
             passive_reply: false,
             rate: plan.rate,
+            quota_reset: Default::default(),
             in_flight_max: plan.per_account_in_flight,
         },
         platform: "wechat".to_owned(),

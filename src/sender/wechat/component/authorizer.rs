@@ -111,6 +111,10 @@ impl Source for AuthorizerToken {
         })
     }
 
+    fn app_id(&self) -> &str {
+        &self.app_id
+    }
+
     fn seed(&self) -> i64 {
         self.account.0
     }
