@@ -53,6 +53,9 @@ pub(super) trait Source: Send + Sync + fmt::Debug {
     /// The answer to give for the message that needs it. Nothing in it is secret.
     fn ask(&self) -> Asking<'_>;
 
+    /// Whose token it is.
+    fn app_id(&self) -> &str;
+
     /// A number of its own, so that not all tokens are renewed at once.
     fn seed(&self) -> i64;
 }
@@ -84,6 +87,10 @@ impl Source for StableToken {
                 .and_then(|reply| granted(&reply, "access_token", DOING))
                 .map_err(|failure| hide(failure, &self.settings.app_secret))
         })
+    }
+
+    fn app_id(&self) -> &str {
+        &self.settings.app_id
     }
 
     fn seed(&self) -> i64 {
