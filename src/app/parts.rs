@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
 use crate::app::StartError;
+use crate::app::companion::ByClients;
 use crate::clock::Clock;
 use crate::config::{self, CallbackMode, Config, directory};
+use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
 use crate::inbound::cipher::Cipher;
 use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
@@ -16,7 +18,7 @@ use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
-use crate::policy::profile;
+use crate::policy::profile::Profiles;
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
@@ -82,19 +84,21 @@ impl<'a> Rules<'a> {
 }
 
 /// An account under these rules, before it has an id, a key or a name.
-pub(super) fn like(rules: &Rules<'_>, config: &Config) -> Result<Account, StartError> {
-    let known = || {
-        let names = profile::shipped().iter().map(|one| one.name.clone());
-        names.collect::<Vec<_>>().join(", ")
-    };
-    let profile = profile::named(rules.profile).ok_or_else(|| StartError::Setting {
-        account: rules.key.to_owned(),
-        what: format!(
-            "there is no profile `{}`: use one of {}",
-            rules.profile,
-            known()
-        ),
-    })?;
+pub(super) fn like(
+    rules: &Rules<'_>,
+    config: &Config,
+    profiles: &Profiles,
+) -> Result<Account, StartError> {
+    let profile = profiles
+        .named(rules.profile)
+        .ok_or_else(|| StartError::Setting {
+            account: rules.key.to_owned(),
+            what: format!(
+                "there is no profile `{}`: use one of {}",
+                rules.profile,
+                profiles.names().join(", ")
+            ),
+        })?;
     let zone = TimeZone::get(rules.timezone).map_err(|error| StartError::Setting {
         account: rules.key.to_owned(),
         what: format!("timezone: {error}"),
@@ -107,7 +111,9 @@ pub(super) fn like(rules: &Rules<'_>, config: &Config) -> Result<Account, StartE
             zone,
         },
         sends: true,
-        passive_reply: rules.passive_reply.unwrap_or(profile.passive_reply),
+        passive_reply: rules
+            .passive_reply
+            .unwrap_or_else(|| profile.passive_by_default()),
         profile,
         rate: Rate {
             per_second: Some(rules.rate.per_second),
@@ -123,6 +129,7 @@ pub(super) fn like(rules: &Rules<'_>, config: &Config) -> Result<Account, StartE
 pub(super) fn account(
     account: &config::Account,
     config: &Config,
+    profiles: &Profiles,
 ) -> Result<NewAccount, StartError> {
     let rules = Rules {
         key: &account.key,
@@ -132,7 +139,7 @@ pub(super) fn account(
         rate: account.rate,
         in_flight: account.in_flight,
     };
-    let mut like = like(&rules, config)?;
+    let mut like = like(&rules, config, profiles)?;
     like.journey.key.clone_from(&account.key);
     like.journey.name.clone_from(&account.name);
     Ok(NewAccount {
@@ -146,6 +153,7 @@ pub(super) fn doors(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
+    clients: &Arc<Clients>,
 ) -> Result<Doors, StartError> {
     let mut entrances = HashMap::new();
     for account in &config.accounts {
@@ -186,15 +194,18 @@ pub(super) fn doors(
         };
         entrances.insert(account.key.clone(), entrance);
     }
-    Ok(Doors::new(
+    let companion = Arc::new(ByClients(Arc::clone(clients)));
+    let replies = Replies::new(Arc::clone(store), Arc::clone(clock), companion);
+    let doors = Doors::new(
         entrances,
         Arc::clone(store),
         Arc::clone(clock),
         config.server.callback_body_max,
-    ))
+    );
+    Ok(doors.with_replies(replies))
 }
 
-pub(super) fn platforms(
+pub(super) fn clients(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::raw::{RawConfig, RawSender, RawServer, RawWheel};
-use super::{ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel};
+use super::{
+    ApiKey, Config, Console, DEFAULT_YAML, Database, ProfileFiles, Sender, Sequences, Server, Wheel,
+};
 use crate::yaml::{self, At, Problem, Problems};
 
 /// Keys whose values no message may show.
@@ -98,6 +100,13 @@ impl Check<'_> {
             "a directory",
             4096,
         );
+        let own = raw.profiles.as_ref().and_then(|raw| raw.dir.as_ref());
+        let profiles = ProfileFiles {
+            dir: match own {
+                Some(dir) => Some(self.text(dir, "a directory", 4096)?.into()),
+                None => None,
+            },
+        };
         let accounts = self.accounts(raw);
         let public_url = server.as_ref().is_some_and(|one| one.public_url.is_some());
         let components = self.components(raw, &accounts, public_url);
@@ -107,6 +116,7 @@ impl Check<'_> {
             server: server?,
             database: database?,
             sequences: Sequences { dir: dir?.into() },
+            profiles,
             accounts,
             components,
             wheel: wheel?,

@@ -2,7 +2,7 @@
 //!
 //! [`Config`] is what the rest of the program sees: complete, checked and in its own units. Secrets
 //! are in `SecretString`s from the moment they are read, and no message shows one or a value that
-//! came from the environment. `directory` reads the sequence files.
+//! came from the environment. `directory` reads the sequence files, `profiles` the platform rules.
 //!
 //! Deliberately absent: what can change while the program runs. A change is a restart.
 
@@ -10,6 +10,7 @@ mod account;
 mod check;
 mod component;
 pub mod directory;
+pub mod profiles;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub struct Config {
     pub server: Server,
     pub database: Database,
     pub sequences: Sequences,
+    pub profiles: ProfileFiles,
     pub accounts: Vec<Account>,
     pub components: Vec<Component>,
     pub wheel: Wheel,
@@ -89,6 +91,13 @@ pub struct Database {
 pub struct Sequences {
     /// Directory of the sequence files.
     pub dir: PathBuf,
+}
+
+/// The operator's own platform rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProfileFiles {
+    /// Directory of the profile files; `None` for the shipped ones only.
+    pub dir: Option<PathBuf>,
 }
 
 /// One Official Account.
@@ -234,6 +243,7 @@ impl Config {
 
     fn start_paths_at(&mut self, base: &Path) {
         self.sequences.dir = base.join(&self.sequences.dir);
+        self.profiles.dir = self.profiles.dir.as_ref().map(|dir| base.join(dir));
         if let Some(path) = self.database.url.strip_prefix("sqlite://") {
             self.database.url = format!("sqlite://{}", base.join(path).display());
         }

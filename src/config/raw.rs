@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
     pub server: Option<RawServer>,
     pub database: Option<RawDatabase>,
     pub sequences: Option<RawSequences>,
+    pub profiles: Option<RawProfiles>,
     pub account_defaults: Option<RawAccountDefaults>,
     pub accounts: Option<Vec<At<RawAccount>>>,
     pub component_defaults: Option<RawComponentDefaults>,
@@ -57,6 +58,13 @@ pub(super) struct RawDatabase {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "sequences")]
 pub(super) struct RawSequences {
+    pub dir: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "profiles")]
+pub(super) struct RawProfiles {
     pub dir: Option<At<String>>,
 }
 

@@ -21,7 +21,7 @@ use poem::web::{Data, Path};
 use poem::{Body, EndpointExt, Request, Response, Route, get, handler, post};
 use secrecy::SecretString;
 
-use crate::inbound::callback::{BODY_WITHIN, Doors, Entrance, plain, refuse};
+use crate::inbound::callback::{BODY_WITHIN, Doors, Entrance, plain, random, refuse};
 use crate::inbound::component_check::{self, Wanted};
 use crate::inbound::component_pages::{self, Visits};
 use crate::inbound::envelope::{self, Door, Query, Reply};
@@ -126,9 +126,9 @@ impl ComponentDoors {
             door: Arc::clone(&component.door),
             original_id: (!known.original_id.is_empty()).then(|| known.original_id.clone()),
         };
-        let taken = self.doors.take_through(app_id, &entrance, query, body);
-        let (status, text) = taken.await;
-        (status, text.into())
+        self.doors
+            .take_through(app_id, &entrance, query, body)
+            .await
     }
 
     /// A callback for an account that is none of ours (yet). Nothing is told to whoever cannot sign.
@@ -142,7 +142,7 @@ impl ComponentDoors {
         let now = self.doors.clock.now();
         let unsealed = match envelope::unseal(&component.door, query, body, now) {
             Ok(unsealed) => unsealed,
-            Err(refusal) => return told(refuse(app_id, &refusal)),
+            Err(refusal) => return refuse(app_id, &refusal),
         };
         if let Some(test) = component_check::addressed(&unsealed.fields) {
             return self.answer_check(component, test.app_id, query, body);
@@ -172,7 +172,7 @@ impl ComponentDoors {
         let now = self.doors.clock.now();
         let unsealed = match envelope::unseal(&component.door, query, body, now) {
             Ok(unsealed) => unsealed,
-            Err(refusal) => return told(refuse(app_id, &refusal)),
+            Err(refusal) => return refuse(app_id, &refusal),
         };
         let fields = &unsealed.fields;
         let text = match component_check::wanted(fields) {
@@ -193,17 +193,12 @@ impl ComponentDoors {
             }
             Wanted::Reply(text) => text,
         };
-        let mut random = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random) {
-            tracing::error!(%error, "no randomness for a reply");
-            return (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned());
-        }
         let text = component_check::reply(fields, &text, now.seconds());
         let reply = Reply {
             text: &text,
             sent_at: now,
             nonce: query.nonce.as_deref().unwrap_or(""),
-            random,
+            random: random(),
         };
         let format = xml::Format::Xml;
         let sealed = envelope::seal(&component.door, unsealed.key_index, format, &reply);
@@ -213,10 +208,6 @@ impl ComponentDoors {
 
 /// An answer's status and text.
 pub(super) type Answered = (StatusCode, String);
-
-pub(super) fn told((status, text): (StatusCode, &'static str)) -> Answered {
-    (status, text.to_owned())
-}
 
 /// The routes of components, below `/component`.
 pub fn routes(doors: Arc<ComponentDoors>) -> impl poem::Endpoint {

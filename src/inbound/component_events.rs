@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::clock::Timestamp;
 use crate::inbound::callback::{ANSWER_WITHIN, refuse};
-use crate::inbound::component::{Answered, ComponentDoors, ComponentEntrance, told};
+use crate::inbound::component::{Answered, ComponentDoors, ComponentEntrance};
 use crate::inbound::component_check;
 use crate::inbound::envelope::{self, Doubt, Query, Refusal};
 use crate::inbound::xml::{Fields, Format, ReadError};
@@ -53,7 +53,7 @@ pub(super) async fn take(
     let opened = open(component, query, body, now);
     let (news, pushed_at) = match opened {
         Ok(opened) => opened,
-        Err(refusal) => return told(refuse(key, &refusal)),
+        Err(refusal) => return refuse(key, &refusal),
     };
     let noted = note(doors, component, news, pushed_at);
     match tokio::time::timeout(ANSWER_WITHIN, noted).await {

@@ -20,14 +20,19 @@ pub struct ReceiptKey {
 }
 
 /// The words of stored kinds; a kind's number is its place, counted from 1.
-pub const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 8] = [
     "followed",
     "unfollowed",
     "scanned",
     "clicked",
     "message",
     "other",
+    "consents",
+    "report",
 ];
+
+/// The number of `other`, under which a later release's kinds are kept.
+const OTHER: usize = 6;
 
 /// Longest detail that is kept, in bytes; what followers write is theirs, and a timeline needs no
 /// more than its beginning.
@@ -35,7 +40,7 @@ const DETAIL_BYTES_MAX: usize = 64;
 
 fn kind(word: &str) -> usize {
     let place = KINDS.iter().position(|kind| *kind == word);
-    place.map_or(KINDS.len(), |place| place + 1)
+    place.map_or(OTHER, |place| place + 1)
 }
 
 /// Cuts a text to at most `bytes_max` bytes at a character's border.

@@ -214,6 +214,15 @@ impl WechatClient {
         })
     }
 
+    /// The platform's ids of a message's files, for a passive reply.
+    ///
+    /// # Errors
+    /// Why a file could not be uploaded.
+    pub async fn media_of(&self, message: &Message) -> Result<Vec<String>, Answer> {
+        let deadline = Instant::now() + self.attempt_timeout;
+        in_time(deadline, self.upload(message)).await
+    }
+
     async fn upload(&self, message: &Message) -> Result<Vec<String>, Answer> {
         let mut ids = Vec::new();
         for (asset, kind) in body::uploads(message) {
