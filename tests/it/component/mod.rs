@@ -7,6 +7,7 @@ mod check;
 mod hostile;
 mod lifecycle;
 mod platform;
+mod sandbox;
 mod tokens;
 
 use std::sync::Arc;
