@@ -74,9 +74,16 @@ impl App {
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
         let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
-        let components =
-            component::components(config, &store, &clock, &clients, &http, &profiles).await?;
-        let (component_doors, registrars) = component::doors(components, &doors);
+        let joined = component::Joining {
+            config,
+            profiles: &profiles,
+            store: &store,
+            clock: &clock,
+            clients: &clients,
+            http: &http,
+        };
+        let joined = joined.components().await?;
+        let (component_doors, registrars) = component::doors(joined, &doors);
 
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);

@@ -168,7 +168,7 @@ impl Tokens {
         tokio::spawn(async move {
             if let Err(answer) = shared.renew(gate).await {
                 tracing::warn!(
-                    seed = shared.source.seed(),
+                    app_id = shared.source.app_id(),
                     reason = answer.detail,
                     "renew access token early"
                 );
