@@ -12,7 +12,8 @@ use crate::journey::receive::{Effects, Passages};
 use crate::journey::sequence::{ClosedThen, Fallback, OnUnknown, Step};
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
-use crate::policy::grant::Grants;
+use crate::policy::fit::Surprise;
+use crate::policy::grant::{Grants, Kind};
 use crate::policy::profile::Profile;
 
 /// Calls for one step before it is given up.
@@ -44,6 +45,8 @@ pub struct Settled {
     pub news: AccountNews,
     /// The delivery stays due and counts as never tried: the account, not the step, is the matter.
     pub returned: bool,
+    /// The platform refused what the account's profile allows.
+    pub surprise: Option<Surprise>,
 }
 
 impl Settled {
@@ -53,6 +56,7 @@ impl Settled {
             entries: Vec::new(),
             news: AccountNews::None,
             returned: false,
+            surprise: None,
         }
     }
 }
@@ -97,6 +101,7 @@ pub fn settle(
         refund_consent(consents, fare, step, answer.class);
         forget_call(&mut passages.follower, called_at, min_gap);
     }
+    let surprise = surprise(grants, fare, answer.class, called_at);
     let enrollment = &mut passages.enrollments[index];
     if answer.class == AnswerClass::NotCarried {
         if !enrollment.is_finished() {
@@ -129,6 +134,7 @@ pub fn settle(
             entries: Vec::new(),
             news: account_news,
             returned: true,
+            surprise: None,
         };
     }
     let next = now.plus(min_gap);
@@ -191,7 +197,25 @@ pub fn settle(
         entries: effects.entries,
         news: AccountNews::None,
         returned: false,
+        surprise,
     }
+}
+
+/// A refusal of a message that its grant allowed at the call. Asked before the ledger is corrected.
+fn surprise(
+    grants: &Grants,
+    fare: Fare,
+    class: AnswerClass,
+    called_at: Timestamp,
+) -> Option<Surprise> {
+    let kind = fare.grant.filter(|kind| *kind != Kind::Mass)?;
+    // What was opened after the call, the platform has not spoken of.
+    let grant = grants.of(kind).filter(|one| one.opens_at <= called_at)?;
+    (class == AnswerClass::GrantClosed).then(|| Surprise {
+        opened_by: grant.opened_by,
+        age: called_at.since(grant.opens_at),
+        spent: grant.spent,
+    })
 }
 
 /// A notice that was not sent leaves its consent, unless the platform says that there is none.

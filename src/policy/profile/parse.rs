@@ -28,6 +28,8 @@ struct RawProfile {
     profile: At<String>,
     /// One line for people.
     title: At<String>,
+    /// Whose rules they are, such as `wechat`: profiles of one platform can stand in for each other.
+    platform: Option<At<String>>,
     /// How grants of different kinds go together: `side_by_side` or `widest` (default), one window.
     combine: Option<Combine>,
     /// What an event permits; an empty list for a platform without any such window.
@@ -157,16 +159,11 @@ struct Reader<'a>(Problems<'a>);
 
 impl Reader<'_> {
     fn profile(&mut self, raw: &RawProfile) -> Option<Profile> {
-        let letter =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
-        let name = raw.profile.value.as_str();
-        let ok = (1..=64).contains(&name.len()) && name.bytes().all(letter);
-        let name = self.0.keep(
-            &raw.profile,
-            ok.then(|| name.to_owned())
-                .ok_or_else(|| "is not a name".to_owned()),
-            "use 1 to 64 small letters, digits, `-` and `_`",
-        );
+        let name = self.name(&raw.profile);
+        let platform = match &raw.platform {
+            Some(platform) => Some(self.name(platform)?),
+            None => None,
+        };
         let length = raw.title.value.trim().chars().count();
         if !(1..=200).contains(&length) {
             let message = format!("`title` has {length} characters");
@@ -190,12 +187,25 @@ impl Reader<'_> {
         Some(Profile {
             name: name?,
             title: raw.title.value.trim().to_owned(),
+            platform,
             grants: grants?,
             combine: raw.combine.unwrap_or(Combine::Widest),
             spent_codes: codes.map_or_else(Vec::new, |codes| codes.value.clone()),
             carriers: carriers?,
             priority: self.priority(raw.priority.as_ref()),
         })
+    }
+
+    fn name(&mut self, at: &At<String>) -> Option<String> {
+        let letter =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+        let ok = (1..=64).contains(&at.value.len()) && at.value.bytes().all(letter);
+        let name = ok.then(|| at.value.clone());
+        self.0.keep(
+            at,
+            name.ok_or_else(|| "is not a name".to_owned()),
+            "use 1 to 64 small letters, digits, `-` and `_`",
+        )
     }
 
     fn rule(&mut self, raw: &RawRule) -> Option<GrantRule> {
@@ -490,7 +500,7 @@ priority: [operator, drip]
     fn the_schema_tells_what_every_key_is_for() {
         let schema = profile_schema();
         let properties = schema["properties"].as_object().expect("has keys");
-        assert_eq!(properties.len(), 7);
+        assert_eq!(properties.len(), 8);
         for (key, value) in properties {
             let told = value["description"].is_string() || key == "carriers";
             assert!(told, "{key}: {value}");
