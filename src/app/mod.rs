@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::server::Doorway;
 use crate::clock::Clock;
+use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::listener::Listener;
 use crate::scheduler::{Scheduler, SchedulerSettings};
@@ -32,6 +33,8 @@ pub struct App {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
+    /// The rules that sequences are held against when they are published.
+    targets: Vec<Target>,
     /// Stops taking callbacks and handing out work.
     stop: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
@@ -48,13 +51,14 @@ impl App {
         clock: Arc<dyn Clock>,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, StartError> {
-        let loaded = parts::load_sequences(&config.sequences.dir)?;
+        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
+        let targets = parts::targets(config, &profiles)?;
+        let loaded = parts::load_sequences(&config.sequences.dir, &targets)?;
         let settings = StoreSettings {
             url: config.database.url.clone(),
             lead: config.wheel.lead,
         };
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
-        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
         let known = config
             .accounts
             .iter()
@@ -119,6 +123,7 @@ impl App {
             store,
             clock,
             sequences: config.sequences.dir.clone(),
+            targets,
             stop,
             tasks,
         })
@@ -138,7 +143,7 @@ impl App {
     /// # Errors
     /// When a file has a problem: then nothing changes.
     pub async fn reload(&self) -> Result<(), StartError> {
-        let loaded = parts::load_sequences(&self.sequences)?;
+        let loaded = parts::load_sequences(&self.sequences, &self.targets)?;
         Ok(versions::publish(&self.store, loaded, self.clock.now()).await?)
     }
 

@@ -2,11 +2,13 @@
 //! the grants, and says what to do. Pure: no I/O, no clock.
 
 pub mod account;
+pub mod compile;
 pub mod consent;
 pub mod fare;
 pub mod fit;
 pub mod grant;
 pub mod limiter;
+pub mod lint;
 pub mod profile;
 pub mod recall;
 pub mod reserve;
