@@ -169,7 +169,7 @@ fn listed(one: &Problem) -> Value {
 fn table(outlook: &Outlook) -> String {
     let accounts = match outlook.accounts.as_slice() {
         [] => String::new(),
-        [some @ ..] if some.len() <= 5 => format!(" for {}", some.join(", ")),
+        some if some.len() <= 5 => format!(" for {}", some.join(", ")),
         [first, rest @ ..] => format!(" for {first} and {} more", rest.len()),
     };
     let mut text = format!("{} under {}{accounts}\n", outlook.sequence, outlook.profile);
@@ -198,4 +198,81 @@ fn table(outlook: &Outlook) -> String {
     }
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(profile: &str) -> (Forecast, Vec<Problem>) {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sequences");
+        let loaded = directory::load_dir(&dir);
+        let args = CheckArgs {
+            dir: None,
+            config: None,
+            profile: Some(profile.to_owned()),
+            json: false,
+        };
+        let rules = rules(&args, &Config::default(), &Profiles::default()).unwrap();
+        (forecast(&loaded.sequences, &rules), loaded.problems)
+    }
+
+    fn report<'a>(found: &'a (Forecast, Vec<Problem>)) -> Report<'a> {
+        Report {
+            problems: &found.1,
+            forecast: &found.0,
+            sequences: 2,
+            steps: 6,
+            overridden: vec!["wechat-2023"],
+        }
+    }
+
+    #[test]
+    fn the_table_tells_each_step_in_its_line_and_counts_at_the_end() {
+        let text = report(&checked("wechat-2023")).text("sequences");
+        let line = |start: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(start));
+            line.unwrap_or_else(|| panic!("no {start} in {text}"))
+                .to_owned()
+        };
+        assert!(line("hello").ends_with("0s           the answer to the event itself"));
+        assert!(line("guide").contains("10m to 9h    only if the follower writes a message"));
+        assert!(text.starts_with("your own profile `wechat-2023` goes before"));
+        assert!(
+            text.ends_with("2 sequences, 6 steps, no problems, 5 warnings\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_report_for_programs_says_the_same() {
+        let found = checked("wechat-48h");
+        let json = report(&found).json();
+        assert_eq!(json["problems"], json!([]));
+        assert_eq!(json["warnings"], json!([]));
+        let welcome = &json["outlooks"][1];
+        assert_eq!(welcome["profile"], "wechat-48h");
+        let offer = &welcome["steps"][3];
+        assert_eq!(
+            (&offer["earliest"], &offer["latest"]),
+            (&json!("23h"), &json!("1d8h"))
+        );
+        assert_eq!(offer["standing"], "carried");
+    }
+
+    #[test]
+    fn warnings_leave_the_exit_code_alone_and_an_unknown_profile_is_told() {
+        let mut args = CheckArgs {
+            dir: Some(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sequences")),
+            config: None,
+            profile: Some("wechat-2023".to_owned()),
+            json: true,
+        };
+        let code = run(&args).unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+        args.profile = Some("wechat".to_owned());
+        assert!(run(&args).unwrap_err().to_string().contains("wecom-kf"));
+    }
 }

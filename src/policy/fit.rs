@@ -123,7 +123,7 @@ mod tests {
         let mut tally = Tally::default();
         (0..accepted).for_each(|_| tally.note_accepted());
         surprises.iter().for_each(|one| tally.note(*one));
-        tally.better(&*named(current).expect("is shipped"))
+        tally.better(&named(current).expect("is shipped"))
     }
 
     #[test]

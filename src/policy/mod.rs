@@ -295,3 +295,6 @@ pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
         zone: case.version.zone(account).clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,14 +118,7 @@ pub fn settle(
         code: answer.code,
         detail: answer.detail.clone(),
     };
-    let account_news = match answer.class {
-        // What one interface refuses says nothing about the account's customer messages.
-        _ if fare.fallback.is_some() => AccountNews::None,
-        AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
-        AnswerClass::NextDay => AccountNews::DayUsedUp,
-        AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
-        _ => AccountNews::None,
-    };
+    let account_news = account_news(fare, answer.class);
     if account_news != AccountNews::None && !enrollment.is_finished() {
         enrollment.in_flight = false;
         enrollment.attempt = enrollment.attempt.saturating_sub(1);
@@ -164,13 +157,7 @@ pub fn settle(
             closed(enrollment, step, entry(Outcome::Held), now)
         }
         AnswerClass::GrantClosed => {
-            let spent = answer
-                .code
-                .is_some_and(|code| profile.spent_codes.contains(&code));
-            match spent {
-                true => grants.exhaust(called_at),
-                false => grants.close(called_at, now),
-            }
+            correct(grants, profile, answer, called_at, now);
             match grants.usable(profile, now) {
                 Some(_) => retry(enrollment, entry(Outcome::Retried), now),
                 None => closed(enrollment, step, entry(Outcome::Held), now),
@@ -216,6 +203,33 @@ fn surprise(
         age: called_at.since(grant.opens_at),
         spent: grant.spent,
     })
+}
+
+/// The platform granted nothing where the ledger had a grant: for its count, or for its time.
+fn correct(
+    grants: &mut Grants,
+    profile: &Profile,
+    answer: &Answer,
+    called_at: Timestamp,
+    now: Timestamp,
+) {
+    let counted = |code| profile.spent_codes.contains(&code);
+    match answer.code.is_some_and(counted) {
+        true => grants.exhaust(called_at),
+        false => grants.close(called_at, now),
+    }
+}
+
+/// What an answer means for the whole account.
+fn account_news(fare: Fare, class: AnswerClass) -> AccountNews {
+    match class {
+        // What one interface refuses says nothing about the account's customer messages.
+        _ if fare.fallback.is_some() => AccountNews::None,
+        AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
+        AnswerClass::NextDay => AccountNews::DayUsedUp,
+        AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
+        _ => AccountNews::None,
+    }
 }
 
 /// A notice that was not sent leaves its consent, unless the platform says that there is none.
@@ -301,8 +315,110 @@ fn backoff(enrollment: &Enrollment) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::journey::ids::{EnrollmentId, FollowerId, VersionId};
+    use crate::journey::catalog::Version;
+    use crate::journey::enrollment::State;
+    use crate::journey::event::{Arrival, Event};
+    use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
+    use crate::journey::parse::parse_stored;
+    use crate::policy::grant::Opener;
+    use crate::policy::profile::named;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// A passage whose only step was called an hour after a message, with two messages spent before.
+    fn called() -> (Passages, Grants, Version) {
+        let text = "sequence: a\ntrigger: follow\nsteps: [{ id: x, after: 1h, say: { text: a } }]";
+        let sequence = parse_stored(text, &BTreeMap::new()).expect("is right");
+        let version = Version {
+            id: VersionId(1),
+            sequence,
+            zone: None,
+        };
+        let called_at = Timestamp(DAY_MS).plus(Duration::from_secs(3600));
+        let event = Event::MessageReceived {
+            message_kind: "text".into(),
+            text: "1".into(),
+        };
+        let mut grants = Grants::default();
+        let profile = named("wechat-2023").expect("is shipped");
+        grants.open(&profile, &event, Timestamp(DAY_MS));
+        (0..3).for_each(|_| grants.spend(Kind::Message));
+        let id = EnrollmentId::new(FollowerId(1), 0);
+        let mut one = Enrollment::new(id, VersionId(1), Timestamp(DAY_MS), vec![called_at]);
+        (one.in_flight, one.called_at, one.attempt) = (true, called_at, 1);
+        let arrival = Arrival {
+            openid: "ann".into(),
+            created_at: Timestamp(DAY_MS),
+            digest: 0,
+            event,
+            language: None,
+        };
+        let mut follower = Follower::new(FollowerId(1), AccountId(1), &arrival);
+        follower.following = true;
+        let passages = Passages {
+            follower,
+            enrollments: vec![one],
+        };
+        (passages, grants, version)
+    }
+
+    fn answered(class: AnswerClass, code: i64) -> (Settled, Grants, Enrollment) {
+        let (mut passages, mut grants, version) = called();
+        let now = passages.enrollments[0].called_at.plus(BACKOFF_FIRST);
+        let profile = named("wechat-2023").expect("is shipped");
+        let case = Case {
+            index: 0,
+            step: &version.sequence.steps[0],
+            min_gap: Duration::ZERO,
+            fare: Fare::customer_message(Some(Kind::Message)),
+            profile: &profile,
+        };
+        let answer = Answer {
+            code: Some(code),
+            ..Answer::without_code(class, "")
+        };
+        let mut consents = Consents::default();
+        let settled = settle(
+            &mut passages,
+            &mut grants,
+            &mut consents,
+            case,
+            &answer,
+            now,
+        );
+        (settled, grants, passages.enrollments.remove(0))
+    }
+
+    #[test]
+    fn a_refusal_for_the_count_leaves_the_windows_end_and_one_for_the_time_moves_it() {
+        let end = Timestamp(3 * DAY_MS);
+        let (_, counted, held) = answered(AnswerClass::GrantClosed, 45047);
+        assert_eq!((counted.0[0].left(), counted.0[0].closes_at), (0, end));
+        assert_eq!(held.state, State::Held);
+        let (_, timed, held) = answered(AnswerClass::GrantClosed, 45015);
+        assert_eq!(timed.0[0].left(), 3, "what was taken is given back");
+        assert!(timed.0[0].closes_at < end);
+        assert_eq!(held.state, State::Held);
+    }
+
+    #[test]
+    fn what_the_profile_allows_and_the_platform_refuses_is_a_surprise() {
+        let expected = Surprise {
+            opened_by: Opener::Message,
+            age: Duration::from_secs(3600),
+            spent: 2,
+        };
+        for code in [45015, 45047] {
+            let (settled, ..) = answered(AnswerClass::GrantClosed, code);
+            assert_eq!(settled.surprise, Some(expected), "{code}");
+        }
+        let (accepted, ..) = answered(AnswerClass::Accepted, 0);
+        let (dropped, ..) = answered(AnswerClass::Dropped, 40003);
+        assert_eq!((accepted.surprise, dropped.surprise), (None, None));
+    }
 
     #[test]
     fn backoff_grows_and_differs_between_followers() {

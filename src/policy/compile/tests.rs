@@ -186,7 +186,7 @@ fn a_last_call_and_a_forestalled_night_are_foreseen() {
         grant: Some(Opener::Followed),
         pulled: true,
     };
-    assert_eq!(compiled.steps[1].ways, [pulled.clone()]);
+    assert_eq!(compiled.steps[1].ways, std::slice::from_ref(&pulled));
     let early = Duration::from_secs(48 * 3600 - 120 - 5);
     assert_eq!(
         (compiled.steps[1].earliest, compiled.steps[1].latest),
