@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use proptest::prelude::*;
 
 use super::*;
 use crate::journey::event::{Arrival, Event};
@@ -268,4 +269,67 @@ fn carriers_are_tried_in_order_and_skipped_where_the_profile_has_none() {
         matches!(none, Verdict::Hold(_, said) if said == why),
         "{none:?}"
     );
+}
+
+/// How many of the planned steps a ledger carries, each taking what it would take.
+fn carried(world: &World, mut grants: Grants, planned: &[Timestamp]) -> usize {
+    let spends = planned.iter().filter(|at| {
+        let kind = grants.usable(&world.account.profile, **at);
+        kind.into_iter().for_each(|kind| grants.spend(kind));
+        kind.is_some()
+    });
+    spends.count()
+}
+
+proptest! {
+    /// Whatever was opened and spent, a message of a lower source takes nothing that a planned step
+    /// of a higher one would have had; and while there is enough for both, it goes.
+    #[test]
+    fn a_lower_source_never_costs_a_higher_one_its_message(
+        mut planned in prop::collection::vec(1i64..200, 1..6),
+        events in prop::collection::vec((0u8..3, 0i64..60), 0..4),
+        spent in prop::collection::vec(0u16..4, 2),
+        beside: bool,
+    ) {
+        planned.sort_unstable();
+        let steps: String = planned
+            .iter()
+            .enumerate()
+            .map(|(n, span)| format!("  - {{ id: s{n}, after: {span}s, say: {{ text: a }} }}\n"))
+            .collect();
+        let drip = format!("sequence: drip\ntrigger: follow\nmin_gap: 0s\nsteps:\n{steps}");
+        let mut world = World::new("wechat-2023", &[&text("api", "0s"), &drip]);
+        if beside {
+            world.change(|profile| profile.combine = profile::Combine::SideBySide);
+        }
+        let mut now = 0;
+        for (event, pause) in events {
+            now += pause;
+            let event = match event {
+                0 => Event::Followed { scene: None },
+                1 => Event::Clicked { key: "k".into() },
+                _ => Event::MessageReceived { message_kind: "text".into(), text: "1".into() },
+            };
+            let profile = Arc::clone(&world.account.profile);
+            world.grants.open(&profile, &event, at(now));
+        }
+        for (kind, count) in [Kind::Act, Kind::Message].into_iter().zip(spent) {
+            (0..count).for_each(|_| world.grants.spend(kind));
+        }
+        let planned: Vec<_> = planned.iter().map(|span| at((*span).max(now))).collect();
+        let before = carried(&world, world.grants.clone(), &planned);
+        let left: usize = world.grants.0.iter()
+            .filter(|one| one.carries(&world.account.profile, at(now)))
+            .map(|one| usize::from(one.left()))
+            .sum();
+        match carrier(&world.judge(0, now, false)) {
+            Some((_, Some(kind))) => {
+                let mut grants = world.grants.clone();
+                prop_assert!(grants.of(kind).is_some_and(|one| one.left() > 0));
+                grants.spend(kind);
+                prop_assert_eq!(carried(&world, grants, &planned), before);
+            }
+            _ => prop_assert!(left <= planned.len(), "{left} were left for {}", planned.len()),
+        }
+    }
 }
