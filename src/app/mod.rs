@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::server::Doorway;
 use crate::clock::Clock;
+use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
@@ -42,6 +43,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
     doors: Arc<Doors>,
+    /// The rules that sequences are held against when they are published.
+    targets: Vec<Target>,
     /// Stops taking callbacks and handing out work.
     stop: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
@@ -58,13 +61,14 @@ impl App {
         clock: Arc<dyn Clock>,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, StartError> {
-        let loaded = parts::load_sequences(&config.sequences.dir)?;
+        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
+        let targets = parts::targets(config, &profiles)?;
+        let loaded = parts::load_sequences(&config.sequences.dir, &targets)?;
         let settings = StoreSettings {
             url: config.database.url.clone(),
             lead: config.wheel.lead,
         };
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
-        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
         let known = config
             .accounts
             .iter()
@@ -169,6 +173,7 @@ impl App {
             clock,
             sequences: config.sequences.dir.clone(),
             doors,
+            targets,
             stop,
             tasks,
         })
@@ -188,7 +193,7 @@ impl App {
     /// # Errors
     /// When a file has a problem: then nothing changes.
     pub async fn reload(&self) -> Result<(), StartError> {
-        let loaded = parts::load_sequences(&self.sequences)?;
+        let loaded = parts::load_sequences(&self.sequences, &self.targets)?;
         Ok(versions::publish(&self.store, loaded, self.clock.now()).await?)
     }
 

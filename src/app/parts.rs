@@ -11,6 +11,7 @@ use crate::alert::{AlertSettings, Alerts};
 use crate::app::StartError;
 use crate::app::companion::ByClients;
 use crate::clock::Clock;
+use crate::config::forecast::{self, Target, forecast};
 use crate::config::{self, CallbackMode, Config, directory};
 use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
@@ -30,11 +31,25 @@ use crate::store::assets::Asset;
 use crate::store::versions::NewVersion;
 use crate::yaml::Problem;
 
-/// Reads and checks the sequences directory.
-pub(super) fn load_sequences(dir: &std::path::Path) -> Result<Vec<NewVersion>, StartError> {
+/// Reads and checks the sequences directory, and logs what `check` would say of it under the accounts'
+/// rules.
+///
+/// A step that its account's rules never carry stops nothing here: the other steps are right, the
+/// profile may be what is wrong, and a server that does not come up sends nobody anything.
+pub(super) fn load_sequences(
+    dir: &std::path::Path,
+    targets: &[Target],
+) -> Result<Vec<NewVersion>, StartError> {
     let loaded = directory::load_dir(dir);
     if !loaded.problems.is_empty() {
         return Err(StartError::Problems(loaded.problems));
+    }
+    let forecast = forecast(&loaded.sequences, targets);
+    for problem in &forecast.errors {
+        tracing::error!("{problem}");
+    }
+    for warning in &forecast.warnings {
+        tracing::warn!("{warning}");
     }
     loaded.sequences.iter().map(new_version).collect()
 }
@@ -58,6 +73,12 @@ fn new_version(source: &directory::Source) -> Result<NewVersion, StartError> {
         assets: source.asset_hashes(),
         files: files.collect::<Result<_, StartError>>()?,
     })
+}
+
+/// The sets of rules that the configured accounts have.
+pub(super) fn targets(config: &Config, profiles: &Profiles) -> Result<Vec<Target>, StartError> {
+    forecast::targets(config, profiles)
+        .map_err(|(account, what)| StartError::Setting { account, what })
 }
 
 /// What the configuration says of one account, or of all accounts of a component.

@@ -11,6 +11,7 @@ mod alerts;
 mod check;
 mod component;
 pub mod directory;
+pub mod forecast;
 pub mod profiles;
 mod raw;
 #[cfg(test)]
@@ -274,6 +275,13 @@ impl Default for Config {
         Self::from_text("{}", "default.yaml", &|_| None)
             .expect("the embedded defaults are tested to be valid")
     }
+}
+
+/// Name of the profile, and the zone, of accounts that say nothing else.
+pub fn default_rules() -> (String, String) {
+    let base = check::preset(check::DEFAULTS.account_defaults.as_ref());
+    let text = |at: &Option<crate::yaml::At<String>>| check::preset(at.as_ref()).value.clone();
+    (text(&base.profile), text(&base.timezone))
 }
 
 /// The JSON Schema of `dripwheel.yaml`, for editors.

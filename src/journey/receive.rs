@@ -150,7 +150,7 @@ impl Passages {
 }
 
 /// A number that differs between enrollments and stays the same for one, for spreading.
-fn seed(id: EnrollmentId) -> u64 {
+pub fn seed(id: EnrollmentId) -> u64 {
     // splitmix64: neighbouring ids must not land on neighbouring instants.
     let mut z = id.0.unsigned_abs().wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,10 @@
 //! What sending one message costs: the carrier it takes, and what it spends.
 
+use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::sequence::{Fallback, Step};
-use crate::policy::grant::Kind;
+use crate::policy::account::Account;
+use crate::policy::grant::{Grants, Kind};
 
 /// How a message travels, decided with its intent and kept with it until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,17 @@ impl Fare {
             carrier: Carrier::CustomerMessage,
             grant,
             fallback: None,
+        }
+    }
+
+    /// Spends its message of the grants.
+    pub fn take(&self, grants: &mut Grants, account: &Account, now: Timestamp) {
+        match (self.grant, account.profile.carriers.mass_send) {
+            (Some(Kind::Mass), Some(mass)) => {
+                grants.spend_mass(&mass, &account.journey.zone, now);
+            }
+            (Some(kind), _) => grants.spend(kind),
+            (None, _) => {}
         }
     }
 

@@ -2,12 +2,17 @@
 //! the grants, and says what to do. Pure: no I/O, no clock.
 
 pub mod account;
+pub mod compile;
 pub mod consent;
 pub mod fare;
+pub mod fit;
 pub mod grant;
 pub mod learned;
 pub mod limiter;
+pub mod lint;
 pub mod profile;
+pub mod recall;
+pub mod reserve;
 pub mod retries;
 pub mod settle;
 
@@ -26,7 +31,8 @@ use crate::journey::template::Facts;
 use crate::policy::account::Account;
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
-use crate::policy::grant::Grants;
+use crate::policy::grant::{Grants, Kind};
+use crate::policy::profile::PassiveReply;
 
 /// How long a step that answers the follower's act is still that, and may disturb the night.
 const STILL_AN_ANSWER: Duration = Duration::from_secs(300);
@@ -88,6 +94,10 @@ pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
         return Verdict::Drop(Outcome::Expired, waited(enrollment));
     }
     let late = now.since(enrollment.due_at());
+    let early = now < enrollment.due_at();
+    if early && !recall::may_go_early(waking(case), now) {
+        return Verdict::Wait(enrollment.due_at(), "not due yet");
+    }
     // Only the first attempt can be late by our fault; a held or repeated step is late on purpose.
     let fresh = enrollment.entry == 0;
     if fresh && late >= step.late.after && step.late.then == LateThen::Skip {
@@ -111,18 +121,57 @@ pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
     if case.follower().muted {
         return closed(step, deadline, "the follower blocks messages");
     }
-    if let Some(fare) = passive(case) {
-        return Verdict::Send(fare);
+    let why = match own(case, now) {
+        Ok(fare) => return Verdict::Send(fare),
+        Err(why) => why,
+    };
+    if early {
+        return Verdict::Wait(enrollment.due_at(), "not due yet");
     }
-    if case.account.profile.grants.is_empty() {
-        return Verdict::Send(Fare::customer_message(None));
+    match fallback(case, now, deadline) {
+        Some(verdict) => verdict,
+        None => closed(step, deadline, why),
     }
-    if let Some(kind) = case.grants.usable(&case.account.profile, now) {
-        return Verdict::Send(Fare::customer_message(Some(kind)));
+}
+
+/// What decides when a case's step wakes.
+fn waking<'a>(case: &'a Case<'_>) -> recall::Waking<'a> {
+    recall::Waking {
+        profile: &case.account.profile,
+        grants: case.grants,
+        sequence: &case.version.sequence,
+        zone: case.version.zone(&case.account.journey),
+        enrollment: case.enrollment(),
     }
-    match fallback(case) {
-        Some(fare) => Verdict::Send(fare),
-        None => closed(step, deadline, "no grant is open"),
+}
+
+/// The step's own message by the cheapest carrier that takes it now, or why none does.
+fn own(case: &Case<'_>, now: Timestamp) -> Result<Fare, &'static str> {
+    let profile = &case.account.profile;
+    if let Some(fare) = passive(case, now) {
+        return Ok(fare);
+    }
+    if profile.carriers.customer_message.is_none() {
+        return Err("the account has no customer messages");
+    }
+    if profile.grants.is_empty() {
+        return Ok(Fare::customer_message(None));
+    }
+    let source = reserve::source(case.version);
+    let kind = reserve::usable(
+        case.grants,
+        case.passages,
+        case.catalog,
+        profile,
+        source,
+        now,
+    );
+    match kind {
+        Some(kind) => Ok(Fare::customer_message(Some(kind))),
+        None if case.grants.usable(profile, now).is_some() => {
+            Err("the grant is kept for steps that go first")
+        }
+        None => Err("no grant is open"),
     }
 }
 
@@ -133,29 +182,60 @@ pub fn shifts(step: &Step, enrollment: &Enrollment, now: Timestamp) -> bool {
 }
 
 /// The passive reply, where one is possible and allowed.
-fn passive(case: &Case<'_>) -> Option<Fare> {
-    let possible = case.passive && case.account.passive_reply;
-    possible.then_some(Fare {
+fn passive(case: &Case<'_>, now: Timestamp) -> Option<Fare> {
+    let carrier = case.account.profile.carriers.passive_reply?;
+    if !case.passive || !case.account.passive_reply {
+        return None;
+    }
+    let language = case.follower().language.as_deref().unwrap_or_default();
+    if !PassiveReply::can_hold(case.step.say.to(language)) {
+        return None;
+    }
+    let grant = match carrier.spends_grant {
+        true => Some(case.grants.usable(&case.account.profile, now)?),
+        false => None,
+    };
+    Some(Fare {
         carrier: Carrier::PassiveReply,
-        grant: None,
+        grant,
         fallback: None,
     })
 }
 
-/// The first of the step's other carriers that can take it.
-fn fallback(case: &Case<'_>) -> Option<Fare> {
+/// What the first of the step's other carriers that can take it does.
+fn fallback(case: &Case<'_>, now: Timestamp, deadline: Timestamp) -> Option<Verdict> {
+    let has = &case.account.profile.carriers;
     let mut carriers = case.step.closed.carriers.iter().enumerate();
     carriers.find_map(|(at, fallback)| {
-        let possible = match fallback {
-            Fallback::SubscriptionNotice(form) => case.consents.permits(&form.template),
-            Fallback::Template(_) => true,
-            Fallback::MassSend => false,
-        };
-        possible.then_some(Fare {
+        if !has.has(fallback.carrier()) {
+            return None;
+        }
+        let mut fare = Fare {
             carrier: fallback.carrier(),
             grant: None,
             fallback: Some(u8::try_from(at).ok()?),
-        })
+        };
+        let mass = match (fallback, has.mass_send) {
+            (Fallback::MassSend, Some(mass)) => mass,
+            (Fallback::SubscriptionNotice(form), _) if !case.consents.permits(&form.template) => {
+                return None;
+            }
+            _ => return Some(Verdict::Send(fare)),
+        };
+        fare.grant = Some(Kind::Mass);
+        let together_at = mass.gathers_at(now);
+        // Whoever woke at a common instant is in company, however late the turn came.
+        let woke_at = case.enrollment().wake_at;
+        let gathered = woke_at <= now && mass.gathers_at(woke_at) == woke_at;
+        if !case.grants.permits_mass(&mass, now) {
+            None
+        } else if gathered || together_at == now {
+            Some(Verdict::Send(fare))
+        } else if together_at < deadline {
+            Some(Verdict::Wait(together_at, "gathers for a mass send"))
+        } else {
+            None
+        }
     })
 }
 
@@ -217,3 +297,6 @@ pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
         zone: case.version.zone(account).clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

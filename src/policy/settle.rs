@@ -12,7 +12,8 @@ use crate::journey::receive::{Effects, Passages};
 use crate::journey::sequence::{ClosedThen, Fallback, OnUnknown, Step};
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
-use crate::policy::grant::Grants;
+use crate::policy::fit::Surprise;
+use crate::policy::grant::{Grants, Kind};
 use crate::policy::profile::Profile;
 
 /// Calls for one step before it is given up.
@@ -44,6 +45,8 @@ pub struct Settled {
     pub news: AccountNews,
     /// The delivery stays due and counts as never tried: the account, not the step, is the matter.
     pub returned: bool,
+    /// The platform refused what the account's profile allows.
+    pub surprise: Option<Surprise>,
 }
 
 impl Settled {
@@ -53,6 +56,7 @@ impl Settled {
             entries: Vec::new(),
             news: AccountNews::None,
             returned: false,
+            surprise: None,
         }
     }
 }
@@ -97,6 +101,7 @@ pub fn settle(
         refund_consent(consents, fare, step, answer.class);
         forget_call(&mut passages.follower, called_at, min_gap);
     }
+    let surprise = surprise(grants, fare, answer.class, called_at);
     if let Some(settled) = put_off(passages, grants, case, answer, now) {
         return settled;
     }
@@ -108,14 +113,7 @@ pub fn settle(
         code: answer.code,
         detail: answer.detail.clone(),
     };
-    let account_news = match answer.class {
-        // What one interface refuses says nothing about the account's customer messages.
-        _ if fare.fallback.is_some() => AccountNews::None,
-        AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
-        AnswerClass::NextDay => AccountNews::DayUsedUp,
-        AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
-        _ => AccountNews::None,
-    };
+    let account_news = account_news(fare, answer.class);
     if account_news != AccountNews::None && !enrollment.is_finished() {
         enrollment.in_flight = false;
         enrollment.attempt = enrollment.attempt.saturating_sub(1);
@@ -124,6 +122,7 @@ pub fn settle(
             entries: Vec::new(),
             news: account_news,
             returned: true,
+            surprise: None,
         };
     }
     let next = now.plus(min_gap);
@@ -153,13 +152,7 @@ pub fn settle(
             closed(enrollment, step, entry(Outcome::Held), now)
         }
         AnswerClass::GrantClosed => {
-            let spent = answer
-                .code
-                .is_some_and(|code| profile.spent_codes.contains(&code));
-            match spent {
-                true => grants.exhaust(called_at),
-                false => grants.close(called_at, now),
-            }
+            correct(grants, profile, answer, called_at, now);
             match grants.usable(profile, now) {
                 Some(_) => retry(enrollment, entry(Outcome::Retried), now),
                 None => closed(enrollment, step, entry(Outcome::Held), now),
@@ -187,6 +180,51 @@ pub fn settle(
         entries: effects.entries,
         news: AccountNews::None,
         returned: false,
+        surprise,
+    }
+}
+
+/// A refusal of a message that its grant allowed at the call. Asked before the ledger is corrected.
+fn surprise(
+    grants: &Grants,
+    fare: Fare,
+    class: AnswerClass,
+    called_at: Timestamp,
+) -> Option<Surprise> {
+    let kind = fare.grant.filter(|kind| *kind != Kind::Mass)?;
+    // What was opened after the call, the platform has not spoken of.
+    let grant = grants.of(kind).filter(|one| one.opens_at <= called_at)?;
+    (class == AnswerClass::GrantClosed).then(|| Surprise {
+        opened_by: grant.opened_by,
+        age: called_at.since(grant.opens_at),
+        spent: grant.spent,
+    })
+}
+
+/// The platform granted nothing where the ledger had a grant: for its count, or for its time.
+fn correct(
+    grants: &mut Grants,
+    profile: &Profile,
+    answer: &Answer,
+    called_at: Timestamp,
+    now: Timestamp,
+) {
+    let counted = |code| profile.spent_codes.contains(&code);
+    match answer.code.is_some_and(counted) {
+        true => grants.exhaust(called_at),
+        false => grants.close(called_at, now),
+    }
+}
+
+/// What an answer means for the whole account.
+fn account_news(fare: Fare, class: AnswerClass) -> AccountNews {
+    match class {
+        // What one interface refuses says nothing about the account's customer messages.
+        _ if fare.fallback.is_some() => AccountNews::None,
+        AnswerClass::NextMinute => AccountNews::MinuteUsedUp,
+        AnswerClass::NextDay => AccountNews::DayUsedUp,
+        AnswerClass::NeedsAttention | AnswerClass::TokenStale => AccountNews::NeedsAttention,
+        _ => AccountNews::None,
     }
 }
 
@@ -345,8 +383,110 @@ fn backoff(enrollment: &Enrollment) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::journey::ids::{EnrollmentId, FollowerId, VersionId};
+    use crate::journey::catalog::Version;
+    use crate::journey::enrollment::State;
+    use crate::journey::event::{Arrival, Event};
+    use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
+    use crate::journey::parse::parse_stored;
+    use crate::policy::grant::Opener;
+    use crate::policy::profile::named;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// A passage whose only step was called an hour after a message, with two messages spent before.
+    fn called() -> (Passages, Grants, Version) {
+        let text = "sequence: a\ntrigger: follow\nsteps: [{ id: x, after: 1h, say: { text: a } }]";
+        let sequence = parse_stored(text, &BTreeMap::new()).expect("is right");
+        let version = Version {
+            id: VersionId(1),
+            sequence,
+            zone: None,
+        };
+        let called_at = Timestamp(DAY_MS).plus(Duration::from_secs(3600));
+        let event = Event::MessageReceived {
+            message_kind: "text".into(),
+            text: "1".into(),
+        };
+        let mut grants = Grants::default();
+        let profile = named("wechat-2023").expect("is shipped");
+        grants.open(&profile, &event, Timestamp(DAY_MS));
+        (0..3).for_each(|_| grants.spend(Kind::Message));
+        let id = EnrollmentId::new(FollowerId(1), 0);
+        let mut one = Enrollment::new(id, VersionId(1), Timestamp(DAY_MS), vec![called_at]);
+        (one.in_flight, one.called_at, one.attempt) = (true, called_at, 1);
+        let arrival = Arrival {
+            openid: "ann".into(),
+            created_at: Timestamp(DAY_MS),
+            digest: 0,
+            event,
+            language: None,
+        };
+        let mut follower = Follower::new(FollowerId(1), AccountId(1), &arrival);
+        follower.following = true;
+        let passages = Passages {
+            follower,
+            enrollments: vec![one],
+        };
+        (passages, grants, version)
+    }
+
+    fn answered(class: AnswerClass, code: i64) -> (Settled, Grants, Enrollment) {
+        let (mut passages, mut grants, version) = called();
+        let now = passages.enrollments[0].called_at.plus(BACKOFF_FIRST);
+        let profile = named("wechat-2023").expect("is shipped");
+        let case = Case {
+            index: 0,
+            step: &version.sequence.steps[0],
+            min_gap: Duration::ZERO,
+            fare: Fare::customer_message(Some(Kind::Message)),
+            profile: &profile,
+        };
+        let answer = Answer {
+            code: Some(code),
+            ..Answer::without_code(class, "")
+        };
+        let mut consents = Consents::default();
+        let settled = settle(
+            &mut passages,
+            &mut grants,
+            &mut consents,
+            case,
+            &answer,
+            now,
+        );
+        (settled, grants, passages.enrollments.remove(0))
+    }
+
+    #[test]
+    fn a_refusal_for_the_count_leaves_the_windows_end_and_one_for_the_time_moves_it() {
+        let end = Timestamp(3 * DAY_MS);
+        let (_, counted, held) = answered(AnswerClass::GrantClosed, 45047);
+        assert_eq!((counted.0[0].left(), counted.0[0].closes_at), (0, end));
+        assert_eq!(held.state, State::Held);
+        let (_, timed, held) = answered(AnswerClass::GrantClosed, 45015);
+        assert_eq!(timed.0[0].left(), 3, "what was taken is given back");
+        assert!(timed.0[0].closes_at < end);
+        assert_eq!(held.state, State::Held);
+    }
+
+    #[test]
+    fn what_the_profile_allows_and_the_platform_refuses_is_a_surprise() {
+        let expected = Surprise {
+            opened_by: Opener::Message,
+            age: Duration::from_secs(3600),
+            spent: 2,
+        };
+        for code in [45015, 45047] {
+            let (settled, ..) = answered(AnswerClass::GrantClosed, code);
+            assert_eq!(settled.surprise, Some(expected), "{code}");
+        }
+        let (accepted, ..) = answered(AnswerClass::Accepted, 0);
+        let (dropped, ..) = answered(AnswerClass::Dropped, 40003);
+        assert_eq!((accepted.surprise, dropped.surprise), (None, None));
+    }
 
     #[test]
     fn backoff_grows_and_differs_between_followers() {

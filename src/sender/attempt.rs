@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use crate::clock::{Clock, Timestamp};
 use crate::journey::sequence::Fallback;
 use crate::journey::template;
+use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::sender::platform::{Answer, AnswerClass, Content, Parcel, Platform};
 use crate::store::work::{DeliveryKey, Ended, Send, Settled};
@@ -27,6 +28,8 @@ pub(super) struct Done {
     /// What the platform said; `None` when nothing was asked.
     pub(super) answer: Option<Answer>,
     pub(super) news: AccountNews,
+    /// The platform refused what the account's profile allows.
+    pub(super) surprise: Option<Surprise>,
 }
 
 /// Sends a step whose intent is committed, and settles whatever came of it.
@@ -67,6 +70,7 @@ pub(super) async fn attempt(
         called,
         answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
+        surprise: settled.and_then(|settled| settled.surprise),
         answer: Some(answer),
     }
 }
@@ -88,6 +92,7 @@ pub(super) async fn put_off(
         answered_at: clock.now(),
         answer: None,
         news: AccountNews::None,
+        surprise: None,
     }
 }
 

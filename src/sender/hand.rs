@@ -203,6 +203,7 @@ impl Hand {
                 answered_at,
                 answer: Some(answer.clone()),
                 news: settled.map_or(AccountNews::None, |settled| settled.news),
+                surprise: settled.and_then(|settled| settled.surprise),
             };
             self.report(done).await;
         }
@@ -217,6 +218,7 @@ fn nothing(key: DeliveryKey, clock: &dyn Clock, handed: bool) -> Done {
         answered_at: clock.now(),
         answer: None,
         news: AccountNews::None,
+        surprise: None,
     }
 }
 

@@ -288,6 +288,13 @@ impl Sender {
             self.turns.done(done.key, done.called);
         }
         let (account, now) = (done.key.account, done.answered_at);
+        if let Some(surprise) = done.surprise {
+            tracing::info!(
+                account.id = account.0,
+                ?surprise,
+                "refused what the profile allows"
+            );
+        }
         if let (true, Some(answer)) = (done.called, &done.answer) {
             self.note_success(account, answer.class, now);
             let breaker = self.breakers.entry(account).or_default();

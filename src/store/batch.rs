@@ -11,6 +11,7 @@ use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::Effects;
 use crate::policy::fare::Fare;
+use crate::policy::recall::recall;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
 use crate::store::health::Counts;
@@ -214,6 +215,13 @@ impl<'a> Batch<'a> {
         let effects = person
             .passages
             .receive(arrival, &account.journey, &catalog, self.moment.now);
+        recall(
+            &mut person.passages,
+            &person.grants,
+            &account,
+            &catalog,
+            self.moment.now,
+        );
         taken.enrolled = effects.enrolled;
         if let Some(id) = id {
             self.record(id, effects);
@@ -261,6 +269,13 @@ impl<'a> Batch<'a> {
                 Acted::Cancelled(cancelled)
             }
         };
+        recall(
+            &mut person.passages,
+            &person.grants,
+            &account,
+            &catalog,
+            now,
+        );
         self.record(id, effects);
         acted
     }
@@ -269,6 +284,7 @@ impl<'a> Batch<'a> {
         let nothing = Settled {
             news: AccountNews::None,
             returned: false,
+            surprise: None,
         };
         let id = key.enrollment.follower();
         let Some(person) = self.people.by_id.get_mut(&id) else {
@@ -312,7 +328,7 @@ impl<'a> Batch<'a> {
         let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
         // An account that is not configured any more has no rules, and its answers count all the same.
         let account = self.knowledge.account(key.account);
-        let profile = account.map(|account| Arc::clone(&account.profile));
+        let profile = account.as_ref().map(|account| Arc::clone(&account.profile));
         let profile = profile.unwrap_or_default();
         let settled = settle::settle(
             &mut person.passages,
@@ -328,6 +344,16 @@ impl<'a> Batch<'a> {
             &ended.answer,
             self.moment.now,
         );
+        if let Some(account) = &account {
+            let catalog = self.knowledge.catalog();
+            recall(
+                &mut person.passages,
+                &person.grants,
+                account,
+                &catalog,
+                self.moment.now,
+            );
+        }
         self.tally.lateness_ms.push(late_ms);
         self.tally
             .health
@@ -345,6 +371,7 @@ impl<'a> Batch<'a> {
         Settled {
             news: settled.news,
             returned: settled.returned,
+            surprise: settled.surprise,
         }
     }
 

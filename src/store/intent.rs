@@ -101,9 +101,8 @@ impl Batch<'_> {
         let enrollment = person.passages.enrollments.get_mut(index)?;
         let version = catalog.version(enrollment.version)?;
         let step = version.sequence.steps.get(usize::from(enrollment.step))?;
-        if let Some(kind) = fare.grant {
-            person.grants.spend(kind);
-        }
+        let rules = self.knowledge.account(account)?;
+        fare.take(&mut person.grants, &rules, now);
         if let Some(Fallback::SubscriptionNotice(form)) = fare.fallback_of(step) {
             person.consents.spend(&form.template);
         }

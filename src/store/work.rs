@@ -11,6 +11,7 @@ use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::journey::template::Facts;
 use crate::policy::fare::Fare;
+use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::store::Error;
 use crate::store::timers::TimerKey;
@@ -117,6 +118,8 @@ pub struct Settled {
     pub news: AccountNews,
     /// The delivery is due again, unchanged.
     pub returned: bool,
+    /// The platform refused what the account's profile allows.
+    pub surprise: Option<Surprise>,
 }
 
 /// A person's doing, by API, console or command.

@@ -84,7 +84,8 @@ phrases! {
     WaitsFor: "waits for {when}, in {span}", "等待 {when}，{span}后";
     WaitsBehind: "due {when}, after step {step}", "计划 {when}，排在步骤 {step} 之后";
     BehindHeld: "comes after step {step}, which is held", "排在步骤 {step} 之后，而该步骤被暂留";
-    Moved: "moved to {when}, in {span}: a gap between messages, or quiet hours", "推迟到 {when}，{span}后：消息间隔或免打扰时段";
+    Moved: "moved to {when}, in {span}: a gap between messages, quiet hours, or a mass send with others", "推迟到 {when}，{span}后：消息间隔、免打扰时段或与他人合并群发";
+    PulledForward: "planned for {due}, pulled forward to {when}, in {span}: its grant would be closed by then", "计划 {due}，提前到 {when}，{span}后：届时发送许可将已关闭";
     DueNow: "due for {span}: waits for its turn", "已到期 {span}：等待轮到它发送";
     DuePaused: "due for {span}: the account is paused until {when} ({reason})", "已到期 {span}：公众号暂停发送至 {when}（{reason}）";
     DueAttention: "due for {span}: nothing of this account passes until a person acts ({reason})", "已到期 {span}：该公众号需要人工处理后才能发送（{reason}）";
@@ -97,6 +98,7 @@ phrases! {
     NoneReleases: "the account's rules open no grant", "该公众号的规则不授予任何发送许可";
     SentAfter: "sent {span} after it was due", "到期后 {span}发出";
     SentOnTime: "sent on time", "准时发出";
+    SentEarly: "sent {span} before it was due: its grant would have been closed by then", "比计划提前{span}发出：届时发送许可将已关闭";
     ByPassiveReply: "as the answer to the follower's own event", "作为对粉丝事件的被动回复";
     BySubscriptionNotice: "as a subscription notice", "以订阅通知发出";
     ByTemplate: "as a template message", "以模板消息发出";
@@ -125,6 +127,8 @@ phrases! {
     FinishedCompleted: "every step has ended", "所有步骤已结束";
     FinishedCancelled: "ended early", "提前结束";
     NoGrant: "no grant is open", "没有可用的发送许可";
+    GrantKept: "the messages that are left are kept for steps that go first", "剩余的发送次数留给优先的步骤";
+    NoCarrier: "the account's rules have no customer messages", "该公众号的规则不含客服消息";
     Muted: "the follower blocks messages", "粉丝屏蔽了消息";
     PlatformClosed: "the platform grants no message now", "平台目前不允许发送";
     Followed: "followed", "关注";

@@ -44,12 +44,19 @@ fn planned(passage: &Passage, stage: &Stage, voice: &Voice) -> String {
     let wake_at = passage.enrollment.wake_at;
     let (when, span) = (voice.when(wake_at), voice.until(wake_at));
     let n = passage.enrollment.attempt.to_string();
-    let values = [("when", when.as_str()), ("span", &span), ("n", &n)];
+    let due = voice.when(stage.due_at);
+    let values = [
+        ("when", when.as_str()),
+        ("span", &span),
+        ("n", &n),
+        ("due", &due),
+    ];
     let last = stage.history.last();
     match last.map(|entry| entry.outcome) {
         Some(Outcome::Retried) => coded(last, &voice.say(Phrase::RetryAt, &values), voice),
         Some(Outcome::Unknown) => voice.say(Phrase::ResendAt, &values),
         _ if wake_at > stage.due_at => voice.say(Phrase::Moved, &values),
+        _ if wake_at < stage.due_at => voice.say(Phrase::PulledForward, &values),
         _ => voice.say(Phrase::WaitsFor, &values),
     }
 }
@@ -136,7 +143,11 @@ fn releases(story: &Story, voice: &Voice) -> String {
 }
 
 fn ended(stage: &Stage, end: &OutcomeEntry, voice: &Voice) -> String {
-    let span = voice.span(end.at.since(end.due_at));
+    let early = end.at < end.due_at;
+    let span = match early {
+        true => voice.span(end.due_at.since(end.at)),
+        false => voice.span(end.at.since(end.due_at)),
+    };
     let before = |outcome| {
         stage
             .history
@@ -148,6 +159,7 @@ fn ended(stage: &Stage, end: &OutcomeEntry, voice: &Voice) -> String {
     let values = [("span", span.as_str()), ("n", &n), ("reason", &cause)];
     let held = before(Outcome::Held).next();
     let phrase = match end.outcome {
+        Outcome::Sent if early => Phrase::SentEarly,
         Outcome::Sent if before(Outcome::Unknown).next().is_some() => Phrase::SentAgain,
         Outcome::Sent if held.is_some() => Phrase::SentHeld,
         Outcome::Sent if before(Outcome::Retried).next().is_some() => Phrase::SentRetried,
@@ -314,6 +326,8 @@ fn reason(detail: &str, voice: &Voice) -> String {
         "the platform says: not following" => Phrase::ByPlatform,
         "no grant is open" => Phrase::NoGrant,
         "the follower blocks messages" => Phrase::Muted,
+        "the grant is kept for steps that go first" => Phrase::GrantKept,
+        "the account has no customer messages" => Phrase::NoCarrier,
         "quiet hours" => Phrase::QuietHours,
         "when: is false" => Phrase::WhenFalse,
         _ => {

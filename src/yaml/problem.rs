@@ -93,12 +93,21 @@ impl Problem {
 
     /// The problem as a compiler would print it, with the line and a caret; `color` for terminals.
     pub fn render(&self, color: bool) -> String {
+        self.render_as(Level::ERROR, color)
+    }
+
+    /// The same for what is allowed and unwise.
+    pub fn render_warning(&self, color: bool) -> String {
+        self.render_as(Level::WARNING, color)
+    }
+
+    fn render_as(&self, level: Level<'_>, color: bool) -> String {
         let renderer = if color {
             Renderer::styled()
         } else {
             Renderer::plain()
         };
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let title = level.primary_title(self.message.as_str());
         let start = byte_of(&self.excerpt, self.column.saturating_sub(1));
         let end = byte_of(&self.excerpt, self.column.saturating_sub(1) + self.width);
         let mut group = if self.line == 0 || self.excerpt.is_empty() {

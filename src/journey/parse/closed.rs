@@ -123,7 +123,7 @@ impl JsonSchema for RawData {
 /// What the reader finds under `closed`, before its place is put to it.
 enum Body {
     Word(String),
-    Map(RawItem),
+    Map(Box<RawItem>),
     List(Vec<RawItem>),
 }
 
@@ -158,7 +158,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
                 "a carrier of the list is one key only: begin the next one with `-`",
             ));
         }
-        Ok(Body::Map(RawItem { word, form }))
+        Ok(Body::Map(Box::new(RawItem { word, form })))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Body, A::Error> {
@@ -197,7 +197,7 @@ fn item(body: Body, place: Place) -> RawItem {
             word: At { value, place },
             form: None,
         },
-        Body::Map(item) => item,
+        Body::Map(item) => *item,
         // `Inner` refuses lists, and `RawClosed` takes them apart.
         Body::List(_) => RawItem {
             word: At {

@@ -93,6 +93,13 @@ pub fn parse_stored(
     parse(text, "stored version", &find).map(|parsed| parsed.sequence)
 }
 
+/// Where the steps of a sequence that has been read before stand in its text, in their order.
+pub fn step_places(text: &str) -> Vec<Place> {
+    let raw: Result<RawSequence, _> = yaml::read(text, "");
+    let steps = raw.map(|raw| raw.steps.value).unwrap_or_default();
+    steps.iter().map(|step| step.value.id.place).collect()
+}
+
 /// One reading of one file.
 struct Reader<'a> {
     problems: Problems<'a>,

@@ -21,6 +21,8 @@ use crate::policy::grant::{Grant, Kind, Opener};
 pub struct Profile {
     pub name: String,
     pub title: String,
+    /// Whose rules they are: profiles of one platform can stand in for each other.
+    pub platform: Option<String>,
     /// What an event permits. No rules at all means that the platform has no such window.
     pub grants: Vec<GrantRule>,
     pub combine: Combine,

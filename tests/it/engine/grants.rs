@@ -1,8 +1,14 @@
 //! What the platform permits: windows and quotas, held steps, and whose word counts.
 
+use std::collections::BTreeMap;
+
 use dripwheel::journey::event::Event;
 use dripwheel::journey::outcome::Outcome;
+use dripwheel::journey::parse::parse_stored;
+use dripwheel::policy::compile::{Way, compile};
+use dripwheel::policy::profile;
 use dripwheel::sender::platform::AnswerClass;
+use jiff::tz::TimeZone;
 
 use super::{WELCOME, sequence};
 use crate::support::{Town, hours, minutes, seconds};
@@ -195,4 +201,98 @@ async fn an_old_refusal_does_not_send_away_who_has_just_come_back() {
     town.pass(hours(1)).await;
     assert_eq!(town.heard("ann"), ["hello", "guide"]);
     town.end().await;
+}
+
+#[tokio::test]
+async fn a_last_call_comes_before_the_grant_closes() {
+    let steps = [("0s", "hello"), ("49h", "offer")];
+    let town = town_of_today("last_call: 3h\nhorizon: 3d", &steps).await;
+    town.follow("ann").await;
+    town.pass(minutes(10)).await;
+    town.says("ann", "hi").await;
+    town.pass(hours(72)).await;
+    // The message's 48 hours less two minutes of margin and five seconds of lead.
+    let early = minutes(10) + hours(48) - minutes(2) - seconds(5);
+    assert_eq!(town.heard_after("ann"), [seconds(0), early]);
+    let story = town.story("ann").await;
+    assert!(story.contains("before it was due: its grant"), "{story}");
+    town.end().await;
+}
+
+#[tokio::test]
+async fn a_later_message_puts_a_pulled_step_back_where_it_was_planned() {
+    let steps = [("0s", "hello"), ("49h", "offer")];
+    let town = town_of_today("last_call: 3h\nhorizon: 3d", &steps).await;
+    town.follow("ann").await;
+    town.says("ann", "hi").await;
+    town.pass(hours(20)).await;
+    let story = town.story("ann").await;
+    assert!(story.contains("pulled forward to"), "{story}");
+    town.says("ann", "again").await;
+    town.pass(hours(72)).await;
+    assert_eq!(town.heard_after("ann"), [seconds(0), hours(49)]);
+    town.end().await;
+}
+
+/// Three messages, of which two are planned for the sequence that the follow began: what a person
+/// starts by hand gets one, and the rest after them or with the next grant.
+#[tokio::test]
+async fn what_a_person_starts_leaves_planned_steps_their_messages() {
+    let drip = sequence("", &[("20s", "one"), ("30s", "two")]);
+    let by_hand = "
+sequence: hand
+trigger: api
+steps:
+  - { id: a, after: 0s, say: { text: a } }
+  - { id: b, after: 4s, say: { text: b } }
+";
+    let town = Town::plan()
+        .profile("wechat-2023")
+        .open(&[&drip, by_hand])
+        .await;
+    town.follow("ann").await;
+    town.enroll("ann", "hand").await;
+    town.pass(hours(1)).await;
+    assert_eq!(town.heard("ann"), ["a", "one", "two"]);
+    town.says("ann", "hi").await;
+    town.pass(minutes(1)).await;
+    assert_eq!(town.heard("ann"), ["a", "one", "two", "b"]);
+    town.end().await;
+}
+
+/// What is foretold of a follower who only follows is what happens to one.
+#[tokio::test]
+async fn what_check_foretells_is_what_happens() {
+    let plain = [
+        ("0s", "a"),
+        ("20s", "b"),
+        ("50s", "c"),
+        ("54s", "d"),
+        ("9m", "e"),
+    ];
+    let called = [("0s", "a"), ("49h", "b"), ("51h", "c"), ("60h", "d")];
+    for (profile, settings, steps) in [
+        ("wechat-2023", "", &plain[..]),
+        ("wechat-2023", "min_gap: 10s", &plain[..]),
+        ("wechat-48h", "", &plain[..]),
+        ("wechat-48h", "last_call: 4h\nhorizon: 4d", &called[..]),
+        ("wecom-kf", "", &plain[..]),
+    ] {
+        let text = sequence(&format!("{settings}\nclosed: skip"), steps);
+        let parsed = parse_stored(&text, &BTreeMap::new()).unwrap();
+        let rules = profile::named(profile).unwrap();
+        let zone = TimeZone::get("Asia/Shanghai").unwrap();
+        let compiled = compile(&parsed, &rules, &zone, false);
+        let foretold: Vec<_> = compiled
+            .steps
+            .iter()
+            .filter(|step| matches!(step.ways[..], [Way::Carried { .. }]))
+            .map(|step| step.earliest)
+            .collect();
+        let town = Town::plan().profile(profile).open(&[&text]).await;
+        town.follow("ann").await;
+        town.pass(hours(80)).await;
+        assert_eq!(town.heard_after("ann"), foretold, "{profile} {settings}");
+        town.end().await;
+    }
 }

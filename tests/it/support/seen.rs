@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dripwheel::clock::millis;
 use dripwheel::journey::outcome::Outcome;
+use dripwheel::story::{self, Lang, words};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
 use super::eventually;
@@ -27,6 +28,12 @@ impl Town {
     pub fn calls(&self, who: &str) -> Vec<Heard> {
         let calls = self.line.calls().into_iter();
         calls.filter(|call| call.openid == who).collect()
+    }
+
+    /// What `explain` tells of somebody.
+    pub async fn story(&self, who: &str) -> String {
+        let told = story::load_live(self.store(), "main", who, self.now()).await;
+        words::words(&told.unwrap().unwrap(), Lang::En)
     }
 
     /// Waits until there were so many calls for somebody.

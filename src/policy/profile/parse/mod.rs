@@ -28,6 +28,8 @@ struct RawProfile {
     profile: At<String>,
     /// One line for people.
     title: At<String>,
+    /// Whose rules they are, such as `wechat`: profiles of one platform can stand in for each other.
+    platform: Option<At<String>>,
     /// How grants of different kinds go together: `side_by_side` or `widest` (default), one window.
     combine: Option<Combine>,
     /// What an event permits; an empty list for a platform without any such window.
@@ -157,16 +159,11 @@ struct Reader<'a>(Problems<'a>);
 
 impl Reader<'_> {
     fn profile(&mut self, raw: &RawProfile) -> Option<Profile> {
-        let letter =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
-        let name = raw.profile.value.as_str();
-        let ok = (1..=64).contains(&name.len()) && name.bytes().all(letter);
-        let name = self.0.keep(
-            &raw.profile,
-            ok.then(|| name.to_owned())
-                .ok_or_else(|| "is not a name".to_owned()),
-            "use 1 to 64 small letters, digits, `-` and `_`",
-        );
+        let name = self.name(&raw.profile);
+        let platform = match &raw.platform {
+            Some(platform) => Some(self.name(platform)?),
+            None => None,
+        };
         let length = raw.title.value.trim().chars().count();
         if !(1..=200).contains(&length) {
             let message = format!("`title` has {length} characters");
@@ -190,12 +187,25 @@ impl Reader<'_> {
         Some(Profile {
             name: name?,
             title: raw.title.value.trim().to_owned(),
+            platform,
             grants: grants?,
             combine: raw.combine.unwrap_or(Combine::Widest),
             spent_codes: codes.map_or_else(Vec::new, |codes| codes.value.clone()),
             carriers: carriers?,
             priority: self.priority(raw.priority.as_ref()),
         })
+    }
+
+    fn name(&mut self, at: &At<String>) -> Option<String> {
+        let letter =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+        let ok = (1..=64).contains(&at.value.len()) && at.value.bytes().all(letter);
+        let name = ok.then(|| at.value.clone());
+        self.0.keep(
+            at,
+            name.ok_or_else(|| "is not a name".to_owned()),
+            "use 1 to 64 small letters, digits, `-` and `_`",
+        )
     }
 
     fn rule(&mut self, raw: &RawRule) -> Option<GrantRule> {
@@ -380,121 +390,4 @@ fn millis(count: u64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OURS: &str = "\
-profile: ours
-title: Ours
-combine: side_by_side
-grants:
-  - { kind: act, opened_by: [followed], quota: 3, lasts: 1m, margin: 5s }
-spent_codes: [45047]
-carriers:
-  customer_message: { per_day: 5 }
-  passive_reply: { within: 4s, spends: grant, by_default: true }
-  mass_send: { per_month: 4, chunk: { least: 2, most: 9 }, gather: 5m }
-priority: [operator, drip]
-";
-
-    /// Checks the one problem of a change; it stands where `word` does.
-    fn refused(from: &str, to: &str, word: &str, message: &str, fix: &str) {
-        let text = OURS.replacen(from, to, 1);
-        let start = text.find(to).expect("is there") + to.find(word).expect("is in it");
-        let place = yaml::Place::of(&text, start, start + word.len());
-        let place = format!("{}:{}", place.line, place.column);
-        let problems = parse(&text, "ours.yaml").expect_err(to);
-        assert_eq!(problems.len(), 1, "{to}: {problems:#?}");
-        let one = &problems[0];
-        assert_eq!(format!("{}:{}", one.line, one.column), place, "{one}");
-        assert!(one.message.contains(message), "{one}");
-        assert!(one.fix.as_deref().unwrap_or("-").contains(fix), "{one}");
-    }
-
-    #[test]
-    fn a_profile_is_read_as_it_is_written() {
-        let ours = parse(OURS, "ours.yaml").expect("is right");
-        assert_eq!(ours.name, "ours");
-        assert_eq!(ours.combine, Combine::SideBySide);
-        assert_eq!(ours.grants[0].opened_by, [Opener::Followed]);
-        assert_eq!(ours.grants[0].margin, Duration::from_secs(5));
-        assert!(
-            ours.carriers
-                .passive_reply
-                .is_some_and(|one| one.spends_grant)
-        );
-        assert_eq!(ours.carriers.template, None);
-        assert_eq!(ours.priority, [Source::Operator, Source::Drip]);
-        let plain = "profile: line\ntitle: LINE\ngrants: []\ncarriers: { customer_message: {} }\n";
-        let plain = parse(plain, "line.yaml").expect("has no window");
-        assert!(plain.grants.is_empty() && plain.priority.len() == 4);
-    }
-
-    #[test]
-    fn whatever_is_wrong_is_named_with_its_place_and_its_mend() {
-        refused(
-            "profile: ours",
-            "profile: Ours",
-            "Ours",
-            "is not a name",
-            "small letters",
-        );
-        refused("title: Ours", "title: \"\"", "\"\"", "0 characters", "200");
-        refused(
-            "side_by_side",
-            "widdest",
-            "widdest",
-            "unknown word",
-            "widest",
-        );
-        refused("kind: act", "kind: acts", "acts", "no kind", "message");
-        refused(
-            "[followed]",
-            "[folowed]",
-            "folowed",
-            "opens no grant",
-            "`followed`",
-        );
-        refused("[followed]", "[]", "[]", "nothing opens", "at least one");
-        refused("quota: 3", "quota: 0", "0", "no such quota", "1 to 10000");
-        refused("lasts: 1m", "lasts: 60", "60", "no unit", "from 1s");
-        refused("margin: 5s", "margin: 1m", "1m", "too long", "59s999ms");
-        refused(
-            "per_day: 5",
-            "per_day: 0",
-            "0",
-            "send nothing",
-            "leave it out",
-        );
-        refused("within: 4s", "within: 2m", "2m", "too long", "1m");
-        refused("least: 2", "least: 10", "10", "10 to 9", "`most`");
-        refused("per_month: 4", "per_month: 0", "0", "sends none", "leave");
-        refused("gather: 5m", "gather: 2d", "2d", "too long", "1d");
-        refused(
-            "[operator, drip]",
-            "[drip, drip]",
-            "[drip",
-            "twice",
-            "keep one",
-        );
-        refused(
-            "priority:",
-            "prioritys:",
-            "prioritys",
-            "unknown key",
-            "`priority`",
-        );
-    }
-
-    #[test]
-    fn the_schema_tells_what_every_key_is_for() {
-        let schema = profile_schema();
-        let properties = schema["properties"].as_object().expect("has keys");
-        assert_eq!(properties.len(), 7);
-        for (key, value) in properties {
-            let told = value["description"].is_string() || key == "carriers";
-            assert!(told, "{key}: {value}");
-        }
-        assert!(!schema.to_string().contains("Raw"));
-    }
-}
+mod tests;
