@@ -44,6 +44,7 @@ enum Kind {
     QuotaHigh,
     QuotaUsedUp,
     UnknownSends,
+    ProfileDoesNotFit,
     StartedWithUnknownSends,
     Test,
 }
@@ -59,6 +60,7 @@ impl Kind {
             Self::QuotaHigh => "quota.high",
             Self::QuotaUsedUp => "quota.used_up",
             Self::UnknownSends => "sends.unknown",
+            Self::ProfileDoesNotFit => "profile.does_not_fit",
             Self::StartedWithUnknownSends => "server.started_with_unknown_sends",
             Self::Test => "alerts.test",
         }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{Kind, message};
 use crate::clock::{Clock, Timestamp, next_look};
 use crate::journey::ids::AccountId;
+use crate::policy::profile::Profile;
 use crate::sender::budget::{Resting, Seen};
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::advice;
@@ -160,11 +161,31 @@ impl Watch {
         look.note(attention, kinds, holds, data);
 
         let known = self.store.knowledge().account(one.id);
+        if let Some(known) = &known {
+            self.profile(one, &known.profile, key(Kind::ProfileDoesNotFit), look);
+        }
         let withdrawn = known.map(|known| !known.sends);
         let what_to_do = advice(61_003).map(|(en, _)| en);
         let data = json!({ "account": one.key, "what_to_do": what_to_do });
         let kinds = (Kind::Unauthorized, Some(Kind::Authorized));
         look.note(key(Kind::Unauthorized), kinds, withdrawn, data);
+    }
+
+    fn profile(&self, one: &Standing, profile: &Profile, key: AlertKey, look: &mut Look) {
+        let better = self.store.health().better_profile(one.id, profile);
+        let data = match better {
+            Some((name, refused, answers)) => json!({
+                "account": one.key,
+                "profile": profile.name,
+                "fits": name,
+                "refused": refused,
+                "answers": answers,
+                "what_to_do": format!("set `profile: {name}` for this account"),
+            }),
+            None => json!({ "account": one.key, "profile": profile.name }),
+        };
+        let kinds = (Kind::ProfileDoesNotFit, None);
+        look.note(key, kinds, Some(better.is_some()), data);
     }
 
     fn quotas(&self, one: &Standing, look: &mut Look) {

@@ -77,6 +77,9 @@ pub enum Need {
     UnknownSends(u32),
     /// A person paused the account.
     Paused,
+    /// The platform refuses what the account's profile allows; the shipped profile of this name
+    /// explains it.
+    ProfileDoesNotFit(&'static str),
 }
 
 /// How an account is.
@@ -105,6 +108,9 @@ pub struct Health {
     /// What people did, newest first.
     pub acts: Vec<Entry>,
     pub needs: Vec<Need>,
+    /// The shipped profile that explains what the platform refuses although the account's own allows
+    /// it; `None` while there is no reason to change.
+    pub better_profile: Option<&'static str>,
 }
 
 /// Reads how an account is; `None` when there is none of this key. What the platform told is only
@@ -142,6 +148,9 @@ pub async fn load(
         clears_left: quota::clears_left(store, id, now).await?,
         acts: audit_log::since(store.read(), id, now.minus(ACTS_FOR), ACTS_MAX).await?,
         needs: Vec::new(),
+        better_profile: known
+            .and_then(|known| store.health().better_profile(id, &known.profile))
+            .map(|(name, ..)| name),
         standing,
     };
     health.add_up(&sums);
@@ -216,6 +225,8 @@ impl Health {
             "paused"
         } else if self.standing.attention {
             "needs_attention"
+        } else if self.better_profile.is_some() {
+            "profile_does_not_fit"
         } else if self.rest.is_some() || self.standing.paused_until > self.now {
             "resting"
         } else {
@@ -241,6 +252,7 @@ fn needs(health: &Health) -> Vec<Need> {
     if health.pause.is_some() {
         needs.push(Need::Paused);
     }
+    needs.extend(health.better_profile.map(Need::ProfileDoesNotFit));
     if health.unknown > 0 {
         needs.push(Need::UnknownSends(health.unknown));
     }
@@ -258,6 +270,17 @@ pub fn need(need: &Need, lang: Lang) -> String {
                 "账号已被人工暂停：可以发送时请恢复。",
             );
             return words.to_owned();
+        }
+        Need::ProfileDoesNotFit(name) => {
+            return match lang {
+                Lang::En => format!(
+                    "The platform refuses what the profile allows. The profile {name} explains it: \
+                     set `profile: {name}` for this account."
+                ),
+                Lang::Zh => format!(
+                    "平台拒绝了当前规则允许的消息，规则 {name} 与之相符：请为该账号设置 profile: {name}。"
+                ),
+            };
         }
         Need::UnknownSends(n) => {
             let words = lang.pick(

@@ -202,3 +202,63 @@ async fn what_one_interface_refuses_leaves_the_account_at_work() {
     ann.writes("1").await;
     becomes(&pair, &[(HELD, BY_TEMPLATE), (SENT, Some(1))]).await;
 }
+
+#[tokio::test]
+async fn everybody_who_came_to_a_step_gets_it_in_one_mass_send() {
+    let (pair, people) = start(
+        "
+sequence: welcome
+trigger: follow
+steps: [{ id: offer, after: 10m, say: { text: offer }, closed: [mass_send] }]
+",
+        5,
+    )
+    .await;
+    for person in &people {
+        person.follows().await;
+    }
+    pair.at(10 * MINUTE);
+    // Gathered until a common instant, at most some minutes later.
+    for minutes in 11..=25 {
+        pair.at(minutes * MINUTE);
+        pair.quiet().await;
+    }
+    let sent = vec![(SENT, Some(5)); 5];
+    becomes(&pair, &sent).await;
+    for person in &people {
+        assert_eq!(carriers(person), [Carrier::MassSend]);
+    }
+    assert_eq!(
+        pair.number("SELECT count(*) FROM grants WHERE kind = 3")
+            .await,
+        5
+    );
+    assert_clean(&pair).await;
+}
+
+#[tokio::test]
+async fn an_account_under_the_wrong_profile_is_told_which_one_fits() {
+    let pair = Pair::start(Wishes {
+        sequences: &["
+sequence: welcome
+trigger: follow
+steps: [{ id: offer, after: 10m, say: { text: offer } }]
+"],
+        server_profile: "wechat-48h",
+        platform_profile: Profile::Wechat2023,
+        ..Wishes::default()
+    })
+    .await;
+    let people: Vec<_> = (0..6).map(|_| pair.person(0)).collect();
+    for person in &people {
+        person.follows().await;
+    }
+    pair.at(10 * MINUTE);
+    eventually("all are refused", async || history(&pair).await.len() == 6).await;
+    let store = pair.app.store();
+    let now = dripwheel::clock::Clock::now(pair.clock.as_ref());
+    let health = dripwheel::story::health::load(store, None, "main", now).await;
+    let health = health.unwrap().unwrap();
+    assert_eq!(health.better_profile, Some("wechat-2023"));
+    assert_eq!(health.word(), "profile_does_not_fit");
+}

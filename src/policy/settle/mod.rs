@@ -1,10 +1,13 @@
 //! What an answer does: how it ends or prolongs a step, and what it says about follower, grants
 //! and account. The counterpart of `judge`, after the call instead of before it.
 
+mod put_off;
+
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journey::answer::{Answer, AnswerClass};
+use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::{Enrollment, Entry};
 use crate::journey::follower::Follower;
 use crate::journey::outcome::{Outcome, OutcomeEntry};
@@ -102,7 +105,7 @@ pub fn settle(
         forget_call(&mut passages.follower, called_at, min_gap);
     }
     let surprise = surprise(grants, fare, answer.class, called_at);
-    if let Some(settled) = put_off(passages, grants, case, answer, now) {
+    if let Some(settled) = put_off::put_off(passages, grants, case, answer, now) {
         return settled;
     }
     let enrollment = &mut passages.enrollments[index];
@@ -142,6 +145,10 @@ pub fn settle(
         AnswerClass::Muted => {
             passages.follower.muted = true;
             closed(enrollment, step, entry(Outcome::Held), now)
+        }
+        // The consent is gone, and the next carrier may not need one.
+        AnswerClass::GrantClosed if has_next(fare, step) => {
+            retry(enrollment, entry(Outcome::Retried), now)
         }
         AnswerClass::GrantClosed
         | AnswerClass::NextDay
@@ -228,42 +235,10 @@ fn account_news(fare: Fare, class: AnswerClass) -> AccountNews {
     }
 }
 
-/// What is done where the answer is about neither step nor account: the step is due again, at once
-/// for another carrier, or when what it needs is there.
-fn put_off(
-    passages: &mut Passages,
-    grants: &Grants,
-    case: Case<'_>,
-    answer: &Answer,
-    now: Timestamp,
-) -> Option<Settled> {
-    let enrollment = &mut passages.enrollments[case.index];
-    match answer.class {
-        AnswerClass::NotCarried => {
-            // A passage that was cancelled meanwhile left this step to its answer to end.
-            let cancelled = enrollment.is_finished().then(|| {
-                let what = "cancelled before it was sent";
-                enrollment.end_step(Entry::new(Outcome::Cancelled, now, what), now)
-            });
-            if cancelled.is_none() {
-                enrollment.attempt = enrollment.attempt.saturating_sub(1);
-                enrollment.rearm(now);
-            }
-            Some(Settled {
-                entries: cancelled.into_iter().collect(),
-                ..Settled::quiet()
-            })
-        }
-        AnswerClass::NotBefore(at) => {
-            let waited = wait(enrollment, case, answer, at, now);
-            release_lacking(passages, grants, case.profile, now);
-            Some(Settled {
-                entries: waited.into_iter().collect(),
-                ..Settled::quiet()
-            })
-        }
-        _ => None,
-    }
+/// Whether a notice that was refused has another carrier behind it.
+fn has_next(fare: Fare, step: &Step) -> bool {
+    let behind = fare.fallback.map_or(0, |at| usize::from(at) + 1);
+    fare.carrier == Carrier::SubscriptionNotice && behind < step.closed.carriers.len()
 }
 
 /// A notice that was not sent leaves its consent, unless the platform says that there is none.
@@ -319,40 +294,6 @@ fn closed(enrollment: &mut Enrollment, step: &Step, entry: Entry, now: Timestamp
             enrollment.end_step(skipped, now)
         }
     }
-}
-
-/// Lets a step wait for what it needs, at most until its deadline, and counts no try. What the
-/// platform said of it is kept.
-fn wait(
-    enrollment: &mut Enrollment,
-    case: Case<'_>,
-    answer: &Answer,
-    at: Timestamp,
-    now: Timestamp,
-) -> Option<OutcomeEntry> {
-    let Case { step, fare, .. } = case;
-    enrollment.attempt = enrollment.attempt.saturating_sub(1);
-    if enrollment.is_finished() {
-        // The passage was cancelled during the call: the step it had in hand ends as it did.
-        let entry = Entry {
-            carrier: Some(fare.carrier),
-            code: answer.code,
-            ..Entry::new(Outcome::Cancelled, now, answer.detail.clone())
-        };
-        return Some(enrollment.end_step(entry, now));
-    }
-    let deadline = enrollment.due_at().plus(step.expire_after);
-    let at = at.min(deadline).max(now);
-    if answer.code.is_none() {
-        enrollment.rearm(at);
-        return None;
-    }
-    let entry = Entry {
-        carrier: Some(fare.carrier),
-        code: answer.code,
-        ..Entry::new(Outcome::Retried, now, answer.detail.clone())
-    };
-    Some(enrollment.go_on(entry, at))
 }
 
 fn retry(enrollment: &mut Enrollment, entry: Entry, now: Timestamp) -> OutcomeEntry {

@@ -5,8 +5,9 @@
 //! a message pays nothing for it, and a crash loses at most those seconds of counts. Nothing is
 //! decided by these rows; `outcomes` holds the truth about each step.
 
+mod tallies;
+
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait;
@@ -19,11 +20,14 @@ use crate::journey::event::Event;
 use crate::journey::ids::AccountId;
 use crate::journey::outcome::Outcome;
 use crate::policy::fare::Fare;
+use crate::policy::fit::Surprise;
 use crate::policy::grant::Kind as GrantKind;
 use crate::policy::profile::Profile;
 use crate::policy::settle::{AccountNews, Settled};
 use crate::store::statement::{int, over, statement};
 use crate::store::{Error, Store};
+
+pub use tallies::{AccountRest, Tallies};
 
 /// How often counts are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
@@ -130,7 +134,11 @@ pub fn hour_of(at: Timestamp) -> i64 {
 
 /// What one commit adds.
 #[derive(Debug, Default)]
-pub(super) struct Counts(HashMap<Key, u64>);
+pub(super) struct Counts {
+    sums: HashMap<Key, u64>,
+    /// Messages that were refused although the profile allows them.
+    surprises: Vec<(AccountId, Surprise)>,
+}
 
 impl Counts {
     fn add(&mut self, account: AccountId, kind: Kind, part: i64) {
@@ -141,7 +149,7 @@ impl Counts {
             code: 0,
             reaction: None,
         };
-        *self.0.entry(key).or_default() += 1;
+        *self.sums.entry(key).or_default() += 1;
     }
 
     /// An event may have opened grants.
@@ -160,6 +168,8 @@ impl Counts {
         settled: &Settled,
     ) {
         let carrier = fare.carrier.number();
+        let surprise = settled.surprise.map(|surprise| (account, surprise));
+        self.surprises.extend(surprise);
         let entry = settled.entries.first().map(|entry| entry.outcome);
         if entry == Some(Outcome::Retried) || answer.class == AnswerClass::Unknown {
             let again = settled.entries.iter().all(|entry| entry.steps == 0);
@@ -180,7 +190,7 @@ impl Counts {
                     code: answer.code.unwrap_or(0),
                     reaction: reaction(answer.class, settled.news, entry),
                 };
-                *self.0.entry(key).or_default() += 1;
+                *self.sums.entry(key).or_default() += 1;
                 return;
             }
         };
@@ -211,88 +221,6 @@ fn reaction(class: AnswerClass, news: AccountNews, entry: Option<Outcome>) -> Op
         _ => None,
     });
     by_news.or(by_class).or(by_entry)
-}
-
-/// Why an account rests as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountRest {
-    /// `breaker`, `minute_used_up`, `day_used_up` or `needs_attention`.
-    pub why: &'static str,
-    pub since: Timestamp,
-    pub until: Timestamp,
-    /// What the platform said.
-    pub detail: String,
-}
-
-/// Counts that are not written yet, and what is only known while we run.
-#[derive(Debug, Default)]
-pub struct Tallies(Mutex<Pending>);
-
-#[derive(Debug, Default)]
-struct Pending {
-    counts: HashMap<(i64, Key), u64>,
-    accepted_at: HashMap<AccountId, Timestamp>,
-    rests: HashMap<AccountId, AccountRest>,
-}
-
-impl Tallies {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, counts: Counts, now: Timestamp) {
-        if counts.0.is_empty() {
-            return;
-        }
-        let mut pending = self.pending();
-        for (key, n) in counts.0 {
-            if key.kind == Kind::Accepted {
-                pending.accepted_at.insert(key.account, now);
-                if pending
-                    .rests
-                    .get(&key.account)
-                    .is_some_and(|rest| rest.until <= now)
-                {
-                    pending.rests.remove(&key.account);
-                }
-            }
-            *pending.counts.entry((hour_of(now), key)).or_default() += n;
-        }
-    }
-
-    /// An account rests as a whole.
-    pub fn rests(&self, account: AccountId, rest: AccountRest) {
-        self.pending().rests.insert(account, rest);
-    }
-
-    /// The rest that an account takes at `now`.
-    pub fn rest(&self, account: AccountId, now: Timestamp) -> Option<AccountRest> {
-        let pending = self.pending();
-        let rest = pending.rests.get(&account);
-        rest.filter(|rest| rest.until > now).cloned()
-    }
-
-    /// Ends the rest of an account.
-    pub fn rests_no_more(&self, account: AccountId) {
-        self.pending().rests.remove(&account);
-    }
-
-    /// When the platform took a message of an account last, since this start.
-    pub fn accepted_at(&self, account: AccountId) -> Option<Timestamp> {
-        self.pending().accepted_at.get(&account).copied()
-    }
-
-    fn unwritten(&self, account: AccountId) -> Vec<Sum> {
-        let pending = self.pending();
-        let of = pending.counts.iter();
-        of.filter(|((_, key), _)| key.account == account)
-            .map(|((hour, key), n)| Sum {
-                hour: *hour,
-                key: *key,
-                n: *n,
-            })
-            .collect()
-    }
 }
 
 /// Writes counts every few seconds until `stop`. What is counted after that, `flush` writes.
