@@ -19,6 +19,7 @@ mod filetype;
 mod forms;
 mod media;
 mod token;
+mod users;
 mod wire;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::journey::message::Message;
 pub use self::ask::{Asked, Question};
 pub use self::clients::Clients;
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
+pub use self::users::{FACTS_MAX, Facts, ListPage, Person, TAGGED_MAX};
 pub use self::wire::http_client;
 
 const SEND: &str = "/cgi-bin/message/custom/send";
