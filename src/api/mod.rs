@@ -13,6 +13,7 @@ mod idempotency;
 pub mod keys;
 pub mod ops;
 mod problem;
+mod sync;
 mod views;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use followers::FollowersApi;
 use idempotency::Replays;
 use keys::Keyring;
 use problem::Problems;
+use sync::SyncApi;
 
 /// Largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
@@ -74,11 +76,11 @@ enum Group {
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, FollowersApi), ()>;
+type Service = OpenApiService<(AccountsApi, FollowersApi, SyncApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, FollowersApi),
+        (AccountsApi, FollowersApi, SyncApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

@@ -17,6 +17,7 @@ use crate::app::server::Doorway;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::listener::Listener;
+use crate::reconcile::Reconciler;
 use crate::scheduler::{Scheduler, SchedulerSettings};
 use crate::sender::{Sender, SenderSettings};
 use crate::store::{self, Store, StoreSettings, accounts, versions};
@@ -84,8 +85,14 @@ impl App {
                 in_flight_max: config.sender.in_flight,
                 queue_max: config.wheel.ring_entries,
             },
-            platforms,
+            Arc::clone(&platforms) as _,
             due_rx,
+        );
+        let reconciler = Reconciler::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            platforms,
+            parts::reconcile(config),
         );
         let unknown = sender.recover().await?;
         if unknown > 0 {
@@ -111,6 +118,7 @@ impl App {
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
+            ("reconciler", tokio::spawn(reconciler.run(stop.clone()))),
         ];
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {

@@ -17,6 +17,7 @@ use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
 use crate::policy::profile;
+use crate::reconcile::ReconcileSettings;
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
 use crate::store::Store;
@@ -24,6 +25,10 @@ use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
 use crate::store::versions::NewVersion;
 use crate::yaml::Problem;
+
+/// Whose midnight gives new daily quotas. The platform's pages do not say; it counts its days in
+/// Beijing everywhere else.
+const QUOTA_ZONE: &str = "Asia/Shanghai";
 
 /// Reads and checks the sequences directory.
 pub(super) fn load_sequences(dir: &std::path::Path) -> Result<Vec<NewVersion>, StartError> {
@@ -85,6 +90,7 @@ pub(super) fn account(
             },
             sends: true,
             passive_reply: account.passive_reply.unwrap_or(profile.passive_reply),
+            erase_on_unfollow: account.erase_on_unfollow,
             profile,
             rate: Rate {
                 per_second: Some(account.rate.per_second),
@@ -149,6 +155,18 @@ pub(super) fn doors(
         Arc::clone(clock),
         config.server.callback_body_max,
     ))
+}
+
+pub(super) fn reconcile(config: &Config) -> ReconcileSettings {
+    let settings = config.reconcile;
+    ReconcileSettings {
+        after_downtime: settings.after_downtime,
+        daily_at: settings.daily_at,
+        page_pause: settings.page_pause,
+        refresh_pause: settings.refresh_pause,
+        accounts_at_once: settings.accounts_at_once,
+        quota_zone: TimeZone::get(QUOTA_ZONE).unwrap_or(TimeZone::UTC),
+    }
 }
 
 pub(super) fn platforms(

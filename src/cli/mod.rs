@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod sandbox;
 mod serve;
+mod sync;
 mod telemetry;
 
 use std::io::Write;
@@ -51,6 +52,8 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
     /// Tells one follower's whole story in words.
     Explain(explain::ExplainArgs),
+    /// Has a running server compare an account's followers with the platform's list.
+    Sync(sync::SyncArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
     /// Prints the OpenAPI document of the API.
@@ -90,6 +93,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => explain::run(&args).await,
+        Command::Sync(args) => sync::run(&args).await,
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),

@@ -128,6 +128,11 @@ impl Check<'_> {
             passive_reply: raw
                 .passive_reply
                 .or(given.and_then(|given| given.passive_reply)),
+            erase_on_unfollow: first(
+                raw.erase_on_unfollow,
+                given.and_then(|given| given.erase_on_unfollow),
+                base.erase_on_unfollow,
+            ),
             rate: rate?,
             in_flight: all(in_flight)?,
         })

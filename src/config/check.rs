@@ -101,6 +101,7 @@ impl Check<'_> {
         let accounts = self.accounts(raw);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
+        let reconcile = self.reconcile(raw.reconcile.as_ref());
         Some(Config {
             server: server?,
             database: database?,
@@ -108,6 +109,7 @@ impl Check<'_> {
             accounts,
             wheel: wheel?,
             sender: sender?,
+            reconcile: reconcile?,
         })
     }
 

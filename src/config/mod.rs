@@ -10,6 +10,7 @@ mod account;
 mod check;
 pub mod directory;
 mod raw;
+mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub struct Config {
     pub accounts: Vec<Account>,
     pub wheel: Wheel,
     pub sender: Sender,
+    pub reconcile: Reconcile,
 }
 
 /// The doors.
@@ -114,6 +116,8 @@ pub struct Account {
     pub timezone: String,
     /// Whether a due step may answer the follower's event itself; `None` leaves it to the profile.
     pub passive_reply: Option<bool>,
+    /// Whether somebody who unfollows is forgotten, but for a pseudonym.
+    pub erase_on_unfollow: bool,
     pub rate: Rate,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
     pub in_flight: Option<usize>,
@@ -165,6 +169,20 @@ pub struct Sender {
     pub per_account_in_flight: usize,
     pub attempt_timeout: Duration,
     pub connect_timeout: Duration,
+}
+
+/// Followers compared with the platform's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconcile {
+    /// Having been away for so long begins a comparison; `None` for never.
+    pub after_downtime: Option<Duration>,
+    /// When one begins every day, by the account's clock; `None` for never.
+    pub daily_at: Option<jiff::civil::Time>,
+    /// Rest between two pages of the list.
+    pub page_pause: Duration,
+    /// Rest between two questions about 100 followers each.
+    pub refresh_pause: Duration,
+    pub accounts_at_once: usize,
 }
 
 impl Config {

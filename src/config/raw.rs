@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub accounts: Option<Vec<At<RawAccount>>>,
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
+    pub reconcile: Option<RawReconcile>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -68,6 +69,7 @@ pub(super) struct RawAccountDefaults {
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }
@@ -89,6 +91,7 @@ pub(super) struct RawAccount {
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }
@@ -120,6 +123,17 @@ pub(super) struct RawSender {
     pub per_account_in_flight: Option<At<usize>>,
     pub attempt_timeout: Option<At<String>>,
     pub connect_timeout: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "reconcile")]
+pub(super) struct RawReconcile {
+    pub after_downtime: Option<At<String>>,
+    pub daily_at: Option<At<String>>,
+    pub page_pause: Option<At<String>>,
+    pub refresh_pause: Option<At<String>>,
+    pub accounts_at_once: Option<At<usize>>,
 }
 
 /// A secret, or the file that holds it.

@@ -12,7 +12,7 @@ use crate::journey::follower::Follower;
 use crate::journey::ids::EnrollmentId;
 use crate::journey::outcome::OutcomeEntry;
 use crate::journey::plan;
-use crate::journey::sequence::{ExitOn, Pattern, Reenter, Trigger};
+use crate::journey::sequence::{ExitOn, Pattern, Reconcile, Reenter, Step, Trigger};
 
 /// A follower with every passage of theirs, loaded and changed together.
 #[derive(Clone, Debug)]
@@ -25,6 +25,25 @@ pub struct Passages {
 /// How far a platform's clock may be ahead of ours. An instant beyond it is a mistake, and as the
 /// follower's latest one it would make every later event look overtaken.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// How far apart two reports of one follow may be stamped: the callback and the platform's list are
+/// made by different machines, and both count whole seconds.
+const SAME_FOLLOW: Duration = Duration::from_secs(2);
+
+/// Whether two instants within one stay are the same follow, reported twice.
+pub fn is_same_follow(one: Timestamp, other: Timestamp) -> bool {
+    one.since(other).max(other.since(one)) <= SAME_FOLLOW
+}
+
+/// How we came to know of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The platform told us when it happened.
+    Told,
+    /// Found later by comparing with the platform's list. `enrolls` is false for a follow from
+    /// before we knew the account: nobody waits for the first message of a follow of last year.
+    Found { enrolls: bool },
+}
 
 /// What changed besides the passages themselves.
 #[derive(Debug, Default)]
@@ -39,6 +58,7 @@ impl Passages {
     pub fn receive(
         &mut self,
         arrival: &Arrival,
+        source: Source,
         account: &Account,
         catalog: &Catalog,
         now: Timestamp,
@@ -51,7 +71,11 @@ impl Passages {
             return effects;
         }
         if arrival.event == Event::Unfollowed {
-            self.cancel_all(now, "unfollowed", &mut effects);
+            let why = match source {
+                Source::Told => "unfollowed",
+                Source::Found { .. } => "reconciled",
+            };
+            self.cancel_all(now, why, &mut effects);
             return effects;
         }
         self.exit(&arrival.event, catalog, now, &mut effects);
@@ -61,16 +85,29 @@ impl Passages {
         }
         // A second follow without an unfollow is the platform's repetition, not a person's act; one
         // from before the stay's first act is the follow itself, overtaken.
-        let again = matches!(arrival.event, Event::Followed { .. })
-            && stays_since.is_some_and(|since| since < at);
+        let stays_since = stays_since.filter(|_| matches!(arrival.event, Event::Followed { .. }));
+        let again = stays_since.is_some_and(|since| since.plus(SAME_FOLLOW) < at);
+        let at = arrival.created_at.min(now);
         for version in catalog.live() {
-            let wanted = version.runs_on(account) && triggers(version, &arrival.event);
-            if wanted && !again {
-                let at = arrival.created_at.min(now);
+            let wanted = version.runs_on(account)
+                && triggers(version, &arrival.event)
+                && found_in_time(version, account, source, at, now);
+            // The same follow may be reported twice: by its callback, and by the platform's list.
+            let known = stays_since.is_some() && self.entered_by(version, catalog, at);
+            if wanted && !again && !known {
                 self.enroll(version, account, catalog, at, &mut effects);
             }
         }
         effects
+    }
+
+    /// Whether a follow of the instant `at` has led into this sequence already.
+    fn entered_by(&self, version: &Version, catalog: &Catalog, at: Timestamp) -> bool {
+        self.enrollments.iter().any(|one| {
+            let known = catalog.version(one.version);
+            known.is_some_and(|known| known.sequence.name == version.sequence.name)
+                && is_same_follow(one.enrolled_at, at)
+        })
     }
 
     /// Begins a passage through `version`, as its `reenter` rule allows. False when it does not.
@@ -147,6 +184,26 @@ impl Passages {
             enrollment.release(now);
         }
     }
+}
+
+/// Whether a sequence takes somebody in who was found `now` and followed `at`: one whose every step
+/// is too late could only write down that it is.
+fn found_in_time(
+    version: &Version,
+    account: &Account,
+    source: Source,
+    at: Timestamp,
+    now: Timestamp,
+) -> bool {
+    let Source::Found { enrolls } = source else {
+        return true;
+    };
+    let sequence = &version.sequence;
+    let plan = plan::plan(sequence, at, version.zone(account), 0);
+    let in_time = |(due_at, step): (&Timestamp, &Step)| now < due_at.plus(step.expire_after);
+    enrolls
+        && sequence.reconcile == Reconcile::Enroll
+        && plan.iter().zip(&sequence.steps).any(in_time)
 }
 
 /// A number that differs between enrollments and stays the same for one, for spreading.

@@ -16,6 +16,8 @@ pub struct Account {
     pub sends: bool,
     /// Whether a due step may answer the follower's event itself.
     pub passive_reply: bool,
+    /// Whether somebody who unfollows is forgotten, but for a pseudonym.
+    pub erase_on_unfollow: bool,
     pub rate: Rate,
     /// Most attempts that may be under way at once.
     pub in_flight_max: usize,

@@ -22,6 +22,10 @@ impl MigratorTrait for Files {
                 name: "0002_carriers",
                 sql: include_str!("../../migrations/sqlite/0002_carriers.sql"),
             }),
+            Box::new(File {
+                name: "0004_sync",
+                sql: include_str!("../../migrations/sqlite/0004_sync.sql"),
+            }),
         ]
     }
 }

@@ -13,6 +13,7 @@ mod consents;
 pub mod deliveries;
 pub mod enrollments;
 mod entity;
+pub mod erasure;
 mod followers;
 mod grants;
 mod intent;
@@ -21,11 +22,14 @@ mod migrations;
 pub mod outcomes;
 pub mod overview;
 pub mod receipts;
+pub mod reconcile;
 mod replies;
 mod report;
 mod save;
 mod sqlite;
 mod statement;
+pub mod syncs;
+pub mod tags;
 pub mod timeline;
 pub mod timers;
 pub mod versions;
@@ -47,6 +51,7 @@ use crate::journey::catalog::Catalog;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 
+use erasure::Pseudonyms;
 pub use writer::Writer;
 
 /// How a store is opened.
@@ -64,9 +69,22 @@ pub struct Knowledge {
     catalog: RwLock<Arc<Catalog>>,
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
     account_changes: AtomicU64,
+    pseudonyms: Pseudonyms,
 }
 
 impl Knowledge {
+    fn new(pseudonyms: Pseudonyms) -> Self {
+        Self {
+            pseudonyms,
+            ..Self::default()
+        }
+    }
+
+    /// What forgotten followers are found by.
+    pub(in crate::store) fn pseudonyms(&self) -> &Pseudonyms {
+        &self.pseudonyms
+    }
+
     /// The versions as of now.
     pub fn catalog(&self) -> Arc<Catalog> {
         read(&self.catalog)
@@ -145,6 +163,8 @@ pub struct Store {
     epoch: i64,
     path: PathBuf,
     hints: Hints,
+    /// Wakes whoever reconciles followers: something was asked for.
+    reconcile: tokio::sync::Notify,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open, so that no second process writes.
     _lock: Option<std::fs::File>,
@@ -163,7 +183,7 @@ impl Store {
         migrations::apply(&write).await?;
         let epoch = sqlite::next_epoch(&write, clock.now()).await?;
         let read = sqlite::connect_readers(&path).await?;
-        let knowledge = Arc::new(Knowledge::default());
+        let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
         let hints = Hints::default();
         let (writer, task) = writer::start(writer::Start {
@@ -183,6 +203,7 @@ impl Store {
             epoch,
             path,
             hints,
+            reconcile: tokio::sync::Notify::new(),
             task: std::sync::Mutex::new(Some(task)),
             _lock: Some(lock),
         };
@@ -215,6 +236,16 @@ impl Store {
     /// Whether due deliveries were armed that nobody was told of; asking clears it.
     pub fn hints_lost(&self) -> bool {
         self.hints.lost()
+    }
+
+    /// Tells whoever reconciles followers that a sync or a tag was asked for.
+    pub fn ask_to_reconcile(&self) {
+        self.reconcile.notify_one();
+    }
+
+    /// Ends once somebody has asked since the last time.
+    pub async fn asked_to_reconcile(&self) {
+        self.reconcile.notified().await;
     }
 
     /// Bytes of the database and its write-ahead log on disk.

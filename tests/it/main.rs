@@ -8,6 +8,7 @@ mod engine;
 mod faults;
 mod follow_story;
 mod pair;
+mod reconcile;
 mod sandbox;
 mod support;
 mod tidy;

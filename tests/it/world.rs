@@ -270,6 +270,7 @@ fn new_account(key: &str) -> NewAccount {
             },
             sends: true,
             passive_reply: false,
+            erase_on_unfollow: true,
             in_flight_max: 8,
         },
         platform: "wechat".to_owned(),

@@ -17,11 +17,14 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter,
-    Sequence,
+    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reconcile,
+    Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
-use raw::{RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawSequence};
+use raw::{
+    RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile,
+    RawSequence,
+};
 
 /// Longest horizon: a year and a day.
 const HORIZON_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -141,6 +144,7 @@ impl Reader<'_> {
             min_gap,
             spread,
             last_call: Duration::ZERO,
+            reconcile: raw.reconcile.map_or(Reconcile::Enroll, reconcile),
             steps,
         })
     }
@@ -340,6 +344,13 @@ fn closed(raw: RawClosed) -> Closed {
     match raw {
         RawClosed::Hold => Closed::only(ClosedThen::Hold),
         RawClosed::Skip => Closed::only(ClosedThen::Skip),
+    }
+}
+
+fn reconcile(raw: RawReconcile) -> Reconcile {
+    match raw {
+        RawReconcile::Enroll => Reconcile::Enroll,
+        RawReconcile::Record => Reconcile::Record,
     }
 }
 
