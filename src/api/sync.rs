@@ -167,7 +167,7 @@ impl SyncApi {
         }
         let now = state.clock.now();
         let refresh = refresh.0.unwrap_or(false);
-        syncs::begin(&state.store, account, Reason::Asked, refresh, now).await?;
+        syncs::begin(&state.store, vec![account], Reason::Asked, refresh, now).await?;
         Ok(Begun::Accepted(latest(&state, key.0, account).await?))
     }
 

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::sender::wechat::Clients;
+use crate::store::reconcile::{Found, Listed};
 use crate::store::syncs::{self, Reason, State, Sync};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, erasure};
 
 use pass::Pass;
 use tagging::Tagging;
@@ -95,6 +96,12 @@ impl Reconciler {
             Arc::clone(&self.clients),
         );
         let tagging = tokio::spawn(tagging.run(Arc::clone(&tagged), stop.clone()));
+        let left = Self::forget_who_left(Arc::clone(&self.store), stop.clone());
+        let left = tokio::spawn(async move {
+            if let Err(error) = left.await {
+                tracing::error!(%error, "not everybody who left is forgotten");
+            }
+        });
         if let Err(error) = self.begin_after_downtime().await {
             tracing::error!(%error, "syncs after downtime not begun");
         }
@@ -128,8 +135,34 @@ impl Reconciler {
         }
         // Each notices the stop within its step.
         tagging.await.ok();
+        left.await.ok();
         while self.passes.join_next().await.is_some() {}
         self.beat(self.clock.now()).await.ok();
+    }
+
+    /// Forgets those who left before that was asked for: an older release, or another setting.
+    async fn forget_who_left(store: Arc<Store>, stop: CancellationToken) -> Result<(), Error> {
+        let mut after = Some(0);
+        while let Some(from) = after
+            && !stop.is_cancelled()
+        {
+            let (left, next) = erasure::left(store.read(), from).await?;
+            after = next;
+            for (account, people) in left {
+                let erases = store.knowledge().account(account);
+                if erases.is_some_and(|account| account.erase_on_unfollow) {
+                    let gone = |openid| Found {
+                        openid,
+                        standing: Listed::Gone {
+                            at: Timestamp::default(),
+                        },
+                    };
+                    let people = people.into_iter().map(gone).collect();
+                    store.writer().reconcile(account, people).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// After having been away, every account may have missed somebody.
@@ -147,10 +180,8 @@ impl Reconciler {
             return Ok(());
         }
         tracing::info!(seconds = away.as_secs(), "were away: comparing followers");
-        for account in self.accounts() {
-            syncs::begin(&self.store, account, Reason::Downtime, false, now).await?;
-        }
-        Ok(())
+        let accounts = self.accounts();
+        syncs::begin(&self.store, accounts, Reason::Downtime, false, now).await
     }
 
     fn accounts(&self) -> Vec<AccountId> {
@@ -217,7 +248,7 @@ impl Reconciler {
         let spread = schedule::spread(sync.account);
         let hour = schedule::daily(now, &account.journey.zone, time, spread);
         if account.sends && sync.started_at.max(sync.known_since) < hour.last {
-            syncs::begin(&self.store, sync.account, Reason::Daily, false, now).await?;
+            syncs::begin(&self.store, vec![sync.account], Reason::Daily, false, now).await?;
         }
         Ok(hour.next)
     }

@@ -75,10 +75,11 @@ impl Tagging {
         };
         for group in due.chunk_by(alike) {
             for some in group.chunks(TAGGED_MAX) {
-                if stop.is_cancelled() {
-                    return Ok(());
+                // Telling the platform twice harms nobody.
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    brought = self.bring(some) => brought?,
                 }
-                self.bring(some).await?;
             }
         }
         Ok(())

@@ -127,6 +127,7 @@ impl<'a> Batch<'a> {
             });
         }
         let forgotten = batch.forget();
+        erasure::begin(tx, &forgotten).await?;
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
         tags::put(tx, &batch.tag_changes).await?;

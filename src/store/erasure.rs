@@ -5,19 +5,21 @@
 //! and what counts need: passages and outcomes under a number, and a pseudonym that only somebody
 //! with both the salt and the openid can find again.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 use sha2::{Digest, Sha256};
-use std::fmt;
 
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::journey::receive::Effects;
-use crate::store::Error;
 use crate::store::batch::Batch;
 use crate::store::load::Before;
-use crate::store::statement::{over, statement};
+use crate::store::statement::{int, over, statement, text};
+use crate::store::{Error, followers};
 
 /// What every pseudonym begins with. No openid does: the platform's have no spaces, and callbacks
 /// with any are refused.
@@ -152,7 +154,61 @@ pub(super) async fn erase(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> 
     ] {
         tx.execute_raw(over(sql, &rows)?).await?;
     }
+    overwrite(tx, false).await
+}
+
+/// Before the rows of these people change: from here until `erase` has ended, bytes of the file that
+/// are freed are overwritten. Not always, because every other deletion would pay for it.
+pub(super) async fn begin(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> Result<(), Error> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    overwrite(tx, true).await
+}
+
+async fn overwrite(tx: &DatabaseTransaction, on: bool) -> Result<(), Error> {
+    let sql = match on {
+        true => "PRAGMA secure_delete = ON",
+        false => "PRAGMA secure_delete = OFF",
+    };
+    tx.query_all_raw(statement(sql, [])).await?;
     Ok(())
+}
+
+/// Ids that one look for people who left passes over, and people of one answer.
+const WINDOW: i64 = 50_000;
+const LEFT_MAX: u32 = 500;
+
+/// Some who left and were not forgotten, with ids after `after`, by account; and where to go on.
+pub async fn left(
+    read: &DatabaseConnection,
+    after: i64,
+) -> Result<(BTreeMap<AccountId, Vec<String>>, Option<i64>), Error> {
+    let highest = followers::highest_id(read).await?;
+    let until = after.saturating_add(WINDOW).min(highest);
+    let rows = read
+        .query_all_raw(statement(
+            "SELECT id, account_id, openid FROM followers
+             WHERE id > ?1 AND id <= ?2 AND following = 0 AND left_at > 0
+                 AND substr(openid, 1, length(?3)) <> ?3
+             ORDER BY id LIMIT ?4",
+            [after.into(), until.into(), PREFIX.into(), LEFT_MAX.into()],
+        ))
+        .await?;
+    let mut left: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
+    let mut last = None;
+    for row in &rows {
+        last = Some(int(row, 0)?);
+        left.entry(AccountId(int(row, 1)?))
+            .or_default()
+            .push(text(row, 2)?);
+    }
+    let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= LEFT_MAX);
+    let next = match last.filter(|_| full) {
+        Some(last) => Some(last),
+        None => (until < highest).then_some(until),
+    };
+    Ok((left, next))
 }
 
 impl Batch<'_> {

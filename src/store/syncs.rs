@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
-use crate::store::statement::{flag, instant, int, over, small, statement, text};
+use crate::store::statement::{flag, instant, int, over_with, small, statement, text};
 use crate::store::{Error, Store, followers, receipts};
 
 /// Ids that one look for unlisted or outdated followers passes over.
@@ -194,15 +194,13 @@ pub async fn know(store: &Store, accounts: Vec<AccountId>, now: Timestamp) -> Re
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let mut known = over(
+                let known = over_with(
                     "INSERT OR IGNORE INTO syncs
                      SELECT value, ?2, 0, 0, 1, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, 0, 0
                      FROM json_each(?1)",
                     &accounts,
+                    [now.0.into()],
                 )?;
-                if let Some(values) = &mut known.values {
-                    values.0.push(now.0.into());
-                }
                 tx.execute_raw(known).await?;
                 Ok(())
             })
@@ -210,39 +208,42 @@ pub async fn know(store: &Store, accounts: Vec<AccountId>, now: Timestamp) -> Re
         .await
 }
 
-/// Begins a sync, unless one of the account is running: then that one goes on, and takes the
+/// Begins a sync of each account, unless one is running: then that one goes on, and takes the
 /// refresh with it if it was asked for.
 pub async fn begin(
     store: &Store,
-    account: AccountId,
+    accounts: Vec<AccountId>,
     reason: Reason,
     refresh: bool,
     now: Timestamp,
 ) -> Result<(), Error> {
-    know(store, vec![account], now).await?;
+    know(store, accounts.clone(), now).await?;
     store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement(
-                    "UPDATE syncs SET refresh = max(refresh, ?2) WHERE account_id = ?1 AND state = 1",
-                    [account.0.into(), i64::from(refresh).into()],
-                ))
-                .await?;
-                tx.execute_raw(statement(
-                    "UPDATE syncs SET number = number + 1, state = 1, phase = 1, reason = ?2,
-                         refresh = ?3, next_openid = '', after_id = 0, total = 0, listed = 0,
+                let values = [
+                    i64::from(refresh).into(),
+                    (reason as i64).into(),
+                    now.0.into(),
+                ];
+                let begun = over_with(
+                    "UPDATE syncs SET refresh = max(refresh, ?2)
+                     WHERE account_id IN (SELECT value FROM json_each(?1)) AND state = 1",
+                    &accounts,
+                    values.clone().into_iter().take(1),
+                )?;
+                tx.execute_raw(begun).await?;
+                let begun = over_with(
+                    "UPDATE syncs SET number = number + 1, state = 1, phase = 1, reason = ?3,
+                         refresh = ?2, next_openid = '', after_id = 0, total = 0, listed = 0,
                          found = 0, gone = 0, enrolled = 0, refreshed = 0, failures = 0,
                          resume_at = 0, detail = '', started_at = ?4, changed_at = ?4, ended_at = 0
-                     WHERE account_id = ?1 AND state <> 1",
-                    [
-                        account.0.into(),
-                        (reason as i64).into(),
-                        i64::from(refresh).into(),
-                        now.0.into(),
-                    ],
-                ))
-                .await?;
+                     WHERE account_id IN (SELECT value FROM json_each(?1)) AND state <> 1",
+                    &accounts,
+                    values,
+                )?;
+                tx.execute_raw(begun).await?;
                 Ok(())
             })
         })
@@ -276,15 +277,13 @@ pub async fn news(
     account: AccountId,
     openids: &[String],
 ) -> Result<Vec<String>, Error> {
-    let mut asked = over(
+    let asked = over_with(
         "SELECT j.value FROM json_each(?1) AS j
          LEFT JOIN followers AS f ON f.account_id = ?2 AND f.openid = j.value
          WHERE f.following IS NOT 1",
         openids,
+        [account.0.into()],
     )?;
-    if let Some(values) = &mut asked.values {
-        values.0.push(account.0.into());
-    }
     let rows = read.query_all_raw(asked).await?;
     rows.iter().map(|row| text(row, 0)).collect()
 }
@@ -306,7 +305,7 @@ pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> 
                     (sync.enrolled, sync.refreshed, sync.failures),
                     (sync.resume_at, detail, sync.changed_at, sync.ended_at),
                 );
-                let mut written = over(
+                let written = over_with(
                     "UPDATE syncs SET state = j.value ->> '$[0][0]', phase = j.value ->> '$[0][1]',
                          next_openid = j.value ->> '$[0][2]', after_id = j.value ->> 1,
                          total = j.value ->> '$[2][0]', listed = j.value ->> '$[2][1]',
@@ -318,10 +317,8 @@ pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> 
                      FROM json_each(?1) AS j
                      WHERE account_id = ?2 AND number = ?3 AND syncs.state = 1",
                     &[row],
+                    [account.0.into(), number.into()],
                 )?;
-                if let Some(values) = &mut written.values {
-                    values.0.extend([account.0.into(), number.into()]);
-                }
                 tx.execute_raw(written).await?;
                 Ok(())
             })
@@ -338,15 +335,13 @@ pub async fn mark(store: &Store, sync: &Sync, listed: Vec<String>) -> Result<(),
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let mut marked = over(
+                let marked = over_with(
                     "UPDATE followers SET listed_in = ?3 WHERE id IN
                          (SELECT f.id FROM json_each(?1) AS j CROSS JOIN followers AS f
                           ON f.account_id = ?2 AND f.openid = j.value)",
                     &listed,
+                    [account.0.into(), number.into()],
                 )?;
-                if let Some(values) = &mut marked.values {
-                    values.0.extend([account.0.into(), number.into()]);
-                }
                 tx.execute_raw(marked).await?;
                 Ok(())
             })

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
-use crate::store::statement::{flag, int, over, small, statement, text};
+use crate::store::statement::{flag, int, over, over_with, small, statement, text};
 use crate::store::{Error, Store};
 
 /// Changes that are read at once.
@@ -155,16 +155,14 @@ pub async fn put_off(store: &Store, changes: &[Due], next_at: Timestamp) -> Resu
     let rows = rows(changes);
     let write = store.writer().cold(move |tx| {
         Box::pin(async move {
-            let mut put_off = over(
+            let put_off = over_with(
                 "UPDATE tag_changes SET attempts = min(attempts + 1, 1000), next_at = ?2
                  FROM json_each(?1) AS j
                  WHERE account_id = j.value ->> 0 AND tag = j.value ->> 1
                      AND follower_id = j.value ->> 2 AND number = j.value ->> 3",
                 &rows,
+                [next_at.0.into()],
             )?;
-            if let Some(values) = &mut put_off.values {
-                values.0.push(next_at.0.into());
-            }
             tx.execute_raw(put_off).await?;
             Ok(())
         })

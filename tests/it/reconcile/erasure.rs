@@ -55,7 +55,7 @@ async fn nothing_of_somebody_who_left_stays_but_a_pseudonym() {
     assert_eq!(kinds, ["followed", "message", "unfollowed"]);
     assert_eq!(told["passages"][0]["steps"][0]["state"], "sent");
     // So does whoever reads the file without the server.
-    let read = dripwheel::store::open_to_read(&stage.config.database.url)
+    let read = dripwheel::store::open_to_read(&stage.config().database.url)
         .await
         .unwrap();
     let found = dripwheel::store::timeline::of(&read, "main", OPENID)
@@ -166,5 +166,46 @@ async fn an_operator_may_keep_the_names() {
     stage.follows(OPENID).await;
     stage.unfollows(OPENID).await;
     assert_eq!(stage.places(OPENID).await, ["followers.openid"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn who_left_before_anybody_was_forgotten_is_forgotten_at_the_next_start() {
+    let mut stage = Stage::of(&[WELCOME], "", "erase_on_unfollow: false").await;
+    for n in 0..700 {
+        let openid = format!("o_before_{n}");
+        stage.told(&openid, "subscribe", stage.second()).await;
+        stage.told(&openid, "unsubscribe", stage.second()).await;
+    }
+    stage.follows("o_stays").await;
+    assert!(!stage.places("o_before_").await.is_empty());
+    stage.stop().await;
+    stage.reconfigure("erase_on_unfollow: false", "erase_on_unfollow: true");
+    stage.start().await;
+    eventually("they are forgotten", async || {
+        stage.places("o_before_").await.is_empty()
+    })
+    .await;
+    assert_eq!(stage.places("o_stays").await, ["followers.openid"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_within_one_commit_is_forgotten_with_it() {
+    let stage = Stage::with(&[WELCOME], "").await;
+    let now = stage.second();
+    // Together they are one commit or a few, as it happens; the rows must be the same.
+    let events = (0..40).map(|n| {
+        let event = if n % 2 == 0 {
+            "subscribe"
+        } else {
+            "unsubscribe"
+        };
+        stage.told(OPENID, event, now + n)
+    });
+    futures_util::future::join_all(events).await;
+    stage.told(OPENID, "unsubscribe", now + 50).await;
+    assert_eq!(stage.places(OPENID).await, [""; 0]);
+    assert_eq!(stage.number("SELECT count(*) FROM followers").await, 1);
     stage.end().await;
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod command;
 mod erasure;
 mod outage;
 mod platform;
@@ -58,7 +59,7 @@ pub struct Stage {
     pub clock: Arc<ManualClock>,
     pub platform: Platform,
     pub client: Client,
-    config: Config,
+    text: String,
     life: Option<Life>,
     nonces: AtomicU64,
     _folder: TempDir,
@@ -91,12 +92,11 @@ accounts:
             folder = folder.path().display(),
             base = platform.base,
         );
-        let config = Config::from_text(&text, "sync", &|_| None);
         let mut stage = Self {
             clock: Arc::new(ManualClock::at(START)),
             platform,
             client: http_client(Duration::from_secs(5)).unwrap(),
-            config: config.unwrap_or_else(|all| panic!("{}", render_all(&all, false))),
+            text,
             life: None,
             nonces: AtomicU64::new(1),
             _folder: folder,
@@ -106,13 +106,28 @@ accounts:
         stage
     }
 
+    fn config(&self) -> Config {
+        let config = Config::from_text(&self.text, "sync", &|_| None);
+        config.unwrap_or_else(|all| panic!("{}", render_all(&all, false)))
+    }
+
+    /// Changes the configuration for the next start.
+    pub fn reconfigure(&mut self, from: &str, to: &str) {
+        assert!(self.text.contains(from), "{from}");
+        self.text = self.text.replace(from, to);
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://{}", self.life.as_ref().unwrap().app.addr())
+    }
+
     pub async fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let (config, clock) = (self.config.clone(), Arc::clone(&self.clock));
+        let (config, clock) = (self.config(), Arc::clone(&self.clock));
         let started = runtime.spawn(async move { App::start(&config, clock, None).await });
         let app = started.await.unwrap().unwrap();
         self.life = Some(Life { app, runtime });
