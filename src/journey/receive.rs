@@ -245,3 +245,85 @@ fn ends(rule: &ExitOn, event: &Event) -> bool {
 fn matches(wanted: Option<&Pattern>, text: &str) -> bool {
     wanted.is_none_or(|pattern| pattern.matches(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::journey::ids::{AccountId, FollowerId, VersionId};
+    use crate::journey::parse;
+
+    fn catalog(reenter: &str) -> Catalog {
+        let text = format!(
+            "sequence: a\ntrigger: follow\nreenter: {reenter}\nsteps:\n  \
+             - {{ id: x, after: 1h, say: {{ text: a }} }}\n"
+        );
+        let sequence = parse::parse_stored(&text, &BTreeMap::new()).expect("is valid");
+        let mut catalog = Catalog::default();
+        let id = VersionId(1);
+        let zone = None;
+        catalog.add(Arc::new(Version { id, sequence, zone }), true);
+        catalog
+    }
+
+    fn account() -> Account {
+        Account {
+            id: AccountId(1),
+            key: "main".into(),
+            name: "main".into(),
+            zone: jiff::tz::TimeZone::UTC,
+        }
+    }
+
+    fn arrival(event: Event, second: i64) -> Arrival {
+        Arrival {
+            openid: "ann".into(),
+            created_at: Timestamp::from_seconds(second),
+            digest: 0,
+            event,
+            language: None,
+        }
+    }
+
+    proptest! {
+        /// However often, in whatever order and by whom each follow of several is reported, every
+        /// one leads into the sequence once, as its rule allows.
+        #[test]
+        fn a_follow_that_is_reported_twice_enrolls_once(
+            stays in prop::collection::vec(
+                prop::collection::vec((any::<bool>(), -1i64..=1), 1..5),
+                1..4,
+            ),
+            rule in prop::sample::select(&["never", "always", "after 1d"][..]),
+        ) {
+            let (catalog, account) = (catalog(rule), account());
+            let follow = || Event::Followed { scene: None };
+            let first = arrival(follow(), 0);
+            let follower = Follower::new(FollowerId(1), AccountId(1), &first);
+            let mut person = Passages { follower, enrollments: Vec::new() };
+            for (stay, reports) in (1i64..).zip(&stays) {
+                let began = stay * 10_000;
+                for (found, skew) in reports {
+                    let source = match found {
+                        true => Source::Found { enrolls: true },
+                        false => Source::Told,
+                    };
+                    let at = Timestamp::from_seconds(began + 1_800);
+                    let report = arrival(follow(), began + skew);
+                    person.receive(&report, source, &account, &catalog, at);
+                }
+                let begun = match rule {
+                    "always" => usize::try_from(stay).expect("is small"),
+                    _ => 1,
+                };
+                prop_assert_eq!(person.enrollments.len(), begun);
+                let left = arrival(Event::Unfollowed, began + 5_000);
+                let at = Timestamp::from_seconds(began + 5_000);
+                person.receive(&left, Source::Told, &account, &catalog, at);
+            }
+        }
+    }
+}

@@ -50,6 +50,10 @@ pub struct ReconcileSettings {
 /// How often it is noted that we run.
 const BEAT_EVERY: Duration = Duration::from_secs(15);
 
+/// Least real time between two turns that the clock asks for: one that plays days in minutes must
+/// not make us write all the time.
+const TURNS_APART: Duration = Duration::from_millis(200);
+
 /// Rest after the store could not be read or written.
 const STORE_REST: Duration = Duration::from_secs(5);
 
@@ -119,7 +123,7 @@ impl Reconciler {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.store.asked_to_reconcile() => tagged.notify_one(),
-                () = self.clock.sleep_until(next_at) => {}
+                () = turn_at(&*self.clock, next_at) => {}
                 Some(ended) = self.passes.join_next() => {
                     if let Ok(account) = ended {
                         self.running.remove(&account);
@@ -252,4 +256,9 @@ impl Reconciler {
         }
         Ok(hour.next)
     }
+}
+
+/// Ends at an instant of the clock, and never at once.
+async fn turn_at(clock: &dyn Clock, at: Timestamp) {
+    tokio::join!(clock.sleep_until(at), tokio::time::sleep(TURNS_APART));
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
-use crate::reconcile::{STORE_REST, schedule};
+use crate::reconcile::{STORE_REST, schedule, turn_at};
 use crate::sender::platform::{Answer, AnswerClass};
 use crate::sender::wechat::{Clients, Person, TAGGED_MAX, WechatClient};
 use crate::store::reconcile::{Found, Listed};
@@ -209,7 +209,7 @@ impl Tagging {
 
 async fn until(clock: &dyn Clock, at: Option<Timestamp>) {
     match at {
-        Some(at) => clock.sleep_until(at).await,
+        Some(at) => turn_at(clock, at).await,
         None => std::future::pending().await,
     }
 }

@@ -1,8 +1,11 @@
 //! Who came and went while the server was down.
 
 use chrono::{DateTime, Utc};
+use dripwheel::sandbox::{Action, Fault, FaultKind};
+use dripwheel::store::syncs::{self, Reason, State};
 
 use super::*;
+use crate::pair::{Pair, Wishes};
 
 /// Away for half an hour, as a platform sees it: bob follows after ten minutes, cal leaves.
 async fn outage(stage: &mut Stage) -> i64 {
@@ -274,4 +277,35 @@ async fn who_acts_while_the_list_is_read_is_not_taken_for_gone() {
         false
     );
     stage.end().await;
+}
+
+#[tokio::test]
+async fn the_sandbox_can_be_compared_with_too() {
+    let pair = Pair::start(Wishes {
+        sequences: &[WELCOME],
+        ..Wishes::default()
+    })
+    .await;
+    let people: Vec<_> = (0..3).map(|_| pair.person(0)).collect();
+    for person in &people {
+        person.follows().await;
+    }
+    pair.at(minutes(1));
+    let store = pair.app.store();
+    let main = store.knowledge().account_named("main").unwrap().journey.id;
+    // The sandbox loses the callback of an unfollow.
+    let unheard = Fault::new("callback", FaultKind::Drop, 1);
+    pair.control().add_faults(vec![unheard]).unwrap();
+    people[1].tries(Action::Unfollow).await;
+    syncs::begin(store, vec![main], Reason::Asked, false, pair.clock.now())
+        .await
+        .unwrap();
+    eventually("the sync is completed", async || {
+        let sync = syncs::of(store.read(), main).await.unwrap().unwrap();
+        assert_ne!(sync.state, State::Failed, "{}", sync.detail);
+        sync.state == State::Completed
+    })
+    .await;
+    let sync = syncs::of(store.read(), main).await.unwrap().unwrap();
+    assert_eq!((sync.listed, sync.found, sync.gone), (2, 0, 1));
 }
