@@ -36,7 +36,7 @@ async fn a_quota_that_is_used_up_is_waited_for_while_sending_goes_on() {
         // A restart does not ask earlier.
         stage.stop().await;
         stage.start().await;
-        stage.pass(Duration::from_secs(1)).await;
+        stage.pass(Duration::from_secs(20)).await;
         assert_eq!(stage.platform.asked("/cgi-bin/user/get").len(), 1);
         stage.pass(span).await;
         let sync = stage.completed().await;
