@@ -5,6 +5,7 @@
 
 mod accounts;
 mod body;
+mod components;
 mod cursor;
 mod docs;
 mod followers;
@@ -30,6 +31,7 @@ pub use headers::SecurityHeaders;
 
 use accounts::AccountsApi;
 use body::BodyLimit;
+use components::ComponentsApi;
 use followers::FollowersApi;
 use idempotency::Replays;
 use keys::Keyring;
@@ -70,17 +72,19 @@ impl ApiState {
 enum Group {
     /// Accounts and what became of their sends.
     Accounts,
+    /// Third-party platforms and who authorized them.
+    Components,
     /// Sequences and their versions.
     Sequences,
     /// Followers, their story and their passages.
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, FollowersApi, SyncApi), ()>;
+type Service = OpenApiService<(AccountsApi, ComponentsApi, FollowersApi, SyncApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, FollowersApi, SyncApi),
+        (AccountsApi, ComponentsApi, FollowersApi, SyncApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

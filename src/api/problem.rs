@@ -52,6 +52,7 @@ codes! {
     ScopeMissing: "scope_missing", FORBIDDEN;
     NoSuchPath: "no_such_path", NOT_FOUND;
     NoSuchAccount: "no_such_account", NOT_FOUND;
+    NoSuchComponent: "no_such_component", NOT_FOUND;
     NoSuchFollower: "no_such_follower", NOT_FOUND;
     NoSuchSequence: "no_such_sequence", NOT_FOUND;
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;

@@ -269,6 +269,9 @@ pub(super) struct EntryView {
     pub(super) at: DateTime<Utc>,
     /// How many steps it ends; 0 when the step goes on.
     pub(super) steps: u16,
+    /// How it travelled: `customer_message`, `passive_reply`, `subscription_notice`, `template` or
+    /// `mass_send`; left out when nothing was sent.
+    pub(super) carrier: Option<String>,
     /// The platform's own code.
     pub(super) code: Option<i64>,
     pub(super) detail: Option<String>,
@@ -280,6 +283,7 @@ impl From<&OutcomeEntry> for EntryView {
             outcome: entry.outcome.word().to_owned(),
             at: date(entry.at),
             steps: entry.steps,
+            carrier: entry.carrier.map(|carrier| carrier.word().to_owned()),
             code: entry.code,
             detail: (!entry.detail.is_empty()).then(|| entry.detail.clone()),
         }

@@ -1,12 +1,15 @@
 //! The program as a value: every part built once and joined. `App::start` is what the commands run
 //! and what tests start.
 
+mod companion;
+mod component;
 mod parts;
 mod server;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::mpsc;
@@ -15,16 +18,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::server::Doorway;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, profiles};
+use crate::inbound::callback::Doors;
 use crate::listener::Listener;
 use crate::reconcile::Reconciler;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
 use crate::store::{self, Store, StoreSettings, accounts, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
 const DUE_QUEUE_MAX: usize = 1024;
+
+/// Longest wait for passive replies to be confirmed at shutdown: the platform comes again after 5 s.
+const REPLIES_DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// A running dripwheel.
 #[derive(Debug)]
@@ -33,6 +41,7 @@ pub struct App {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
+    doors: Arc<Doors>,
     /// Stops taking callbacks and handing out work.
     stop: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
@@ -55,14 +64,19 @@ impl App {
             lead: config.wheel.lead,
         };
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
+        let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
         let known = config
             .accounts
             .iter()
-            .map(|one| parts::account(one, config));
+            .map(|one| parts::account(one, config, &profiles));
         accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
         versions::publish(&store, loaded, clock.now()).await?;
-        let doors = Arc::new(parts::doors(config, &store, &clock)?);
-        let platforms = parts::platforms(config, &store, &clock)?;
+        let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
+        let clients = parts::clients(config, &store, &clock, &http)?;
+        let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
+        let components =
+            component::components(config, &store, &clock, &clients, &http, &profiles).await?;
+        let (component_doors, registrars) = component::doors(components, &doors);
 
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);
@@ -85,13 +99,13 @@ impl App {
                 in_flight_max: config.sender.in_flight,
                 queue_max: config.wheel.ring_entries,
             },
-            Arc::clone(&platforms) as _,
+            Arc::clone(&clients) as _,
             due_rx,
         );
         let reconciler = Reconciler::new(
             Arc::clone(&store),
             Arc::clone(&clock),
-            platforms,
+            clients,
             parts::reconcile(config),
         );
         let unknown = sender.recover().await?;
@@ -108,24 +122,30 @@ impl App {
         let doorway = Doorway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
-            doors,
+            doors: Arc::clone(&doors),
+            component_doors: Arc::new(component_doors),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
-        let tasks = vec![
+        let mut tasks = vec![
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
             ("reconciler", tokio::spawn(reconciler.run(stop.clone()))),
         ];
+        for registrar in registrars {
+            let run = registrar.run(stop.clone());
+            tasks.push(("registrar", tokio::spawn(run)));
+        }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
             addr,
             store,
             clock,
             sequences: config.sequences.dir.clone(),
+            doors,
             stop,
             tasks,
         })
@@ -168,6 +188,12 @@ impl App {
     /// Stops in order: no new callbacks and turns, attempts under way are finished and settled, the
     /// store is closed.
     pub async fn stop(self) {
+        // Replies that were given a moment ago are confirmed by the platform's not coming again, so
+        // the door stays open until then.
+        let drained = tokio::time::timeout(REPLIES_DRAIN_MAX, self.doors.drain());
+        if drained.await.is_err() {
+            tracing::warn!("passive replies were not confirmed at shutdown: they count as unknown");
+        }
         self.stop.cancel();
         for (name, task) in self.tasks {
             // One that has ended was noticed by `failed` already.

@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
 use crate::app::StartError;
+use crate::app::companion::ByClients;
 use crate::clock::Clock;
 use crate::config::{self, CallbackMode, Config, directory};
+use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
 use crate::inbound::cipher::Cipher;
 use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
@@ -16,10 +18,10 @@ use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
-use crate::policy::profile;
+use crate::policy::profile::Profiles;
 use crate::reconcile::ReconcileSettings;
 use crate::sender::shelf::StoreShelf;
-use crate::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
+use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
 use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
@@ -60,47 +62,97 @@ fn new_version(source: &directory::Source) -> Result<NewVersion, StartError> {
     })
 }
 
+/// What the configuration says of one account, or of all accounts of a component.
+#[derive(Debug)]
+pub(super) struct Rules<'a> {
+    /// For messages.
+    key: &'a str,
+    profile: &'a str,
+    timezone: &'a str,
+    passive_reply: Option<bool>,
+    erase_on_unfollow: bool,
+    rate: config::Rate,
+    in_flight: Option<usize>,
+}
+
+impl<'a> Rules<'a> {
+    /// What a component says of its accounts.
+    pub(super) fn of(component: &'a config::Component) -> Self {
+        Self {
+            key: &component.key,
+            profile: &component.profile,
+            timezone: &component.timezone,
+            passive_reply: component.passive_reply,
+            erase_on_unfollow: component.erase_on_unfollow,
+            rate: component.rate,
+            in_flight: component.in_flight,
+        }
+    }
+}
+
+/// An account under these rules, before it has an id, a key or a name.
+pub(super) fn like(
+    rules: &Rules<'_>,
+    config: &Config,
+    profiles: &Profiles,
+) -> Result<Account, StartError> {
+    let profile = profiles
+        .named(rules.profile)
+        .ok_or_else(|| StartError::Setting {
+            account: rules.key.to_owned(),
+            what: format!(
+                "there is no profile `{}`: use one of {}",
+                rules.profile,
+                profiles.names().join(", ")
+            ),
+        })?;
+    let zone = TimeZone::get(rules.timezone).map_err(|error| StartError::Setting {
+        account: rules.key.to_owned(),
+        what: format!("timezone: {error}"),
+    })?;
+    Ok(Account {
+        journey: journey::account::Account {
+            id: AccountId(0),
+            key: String::new(),
+            name: String::new(),
+            zone,
+        },
+        sends: true,
+        passive_reply: rules
+            .passive_reply
+            .unwrap_or_else(|| profile.passive_by_default()),
+        erase_on_unfollow: rules.erase_on_unfollow,
+        profile,
+        rate: Rate {
+            per_second: Some(rules.rate.per_second),
+            per_minute: Some(rules.rate.per_minute),
+            per_day: Some(rules.rate.per_day),
+        },
+        in_flight_max: rules
+            .in_flight
+            .unwrap_or(config.sender.per_account_in_flight),
+    })
+}
+
 pub(super) fn account(
     account: &config::Account,
     config: &Config,
+    profiles: &Profiles,
 ) -> Result<NewAccount, StartError> {
-    let known = || {
-        let names = profile::shipped().iter().map(|one| one.name.clone());
-        names.collect::<Vec<_>>().join(", ")
+    let rules = Rules {
+        key: &account.key,
+        profile: &account.profile,
+        timezone: &account.timezone,
+        passive_reply: account.passive_reply,
+        erase_on_unfollow: account.erase_on_unfollow,
+        rate: account.rate,
+        in_flight: account.in_flight,
     };
-    let profile = profile::named(&account.profile).ok_or_else(|| StartError::Setting {
-        account: account.key.clone(),
-        what: format!(
-            "there is no profile `{}`: use one of {}",
-            account.profile,
-            known()
-        ),
-    })?;
-    let zone = TimeZone::get(&account.timezone).map_err(|error| StartError::Setting {
-        account: account.key.clone(),
-        what: format!("timezone: {error}"),
-    })?;
+    let mut like = like(&rules, config, profiles)?;
+    like.journey.key.clone_from(&account.key);
+    like.journey.name.clone_from(&account.name);
     Ok(NewAccount {
-        account: Account {
-            journey: journey::account::Account {
-                id: AccountId(0),
-                key: account.key.clone(),
-                name: account.name.clone(),
-                zone,
-            },
-            sends: true,
-            passive_reply: account.passive_reply.unwrap_or(profile.passive_reply),
-            erase_on_unfollow: account.erase_on_unfollow,
-            profile,
-            rate: Rate {
-                per_second: Some(account.rate.per_second),
-                per_minute: Some(account.rate.per_minute),
-                per_day: Some(account.rate.per_day),
-            },
-            in_flight_max: account
-                .in_flight
-                .unwrap_or(config.sender.per_account_in_flight),
-        },
+        account: like,
         platform: "wechat".to_owned(),
         app_id: account.app_id.clone(),
     })
@@ -110,6 +162,7 @@ pub(super) fn doors(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
+    clients: &Arc<Clients>,
 ) -> Result<Doors, StartError> {
     let mut entrances = HashMap::new();
     for account in &config.accounts {
@@ -145,16 +198,20 @@ pub(super) fn doors(
         };
         let entrance = Entrance {
             account: known.journey.id,
-            door,
+            door: Arc::new(door),
+            original_id: None,
         };
         entrances.insert(account.key.clone(), entrance);
     }
-    Ok(Doors::new(
+    let companion = Arc::new(ByClients(Arc::clone(clients)));
+    let replies = Replies::new(Arc::clone(store), Arc::clone(clock), companion);
+    let doors = Doors::new(
         entrances,
         Arc::clone(store),
         Arc::clone(clock),
         config.server.callback_body_max,
-    ))
+    );
+    Ok(doors.with_replies(replies))
 }
 
 pub(super) fn reconcile(config: &Config) -> ReconcileSettings {
@@ -169,12 +226,12 @@ pub(super) fn reconcile(config: &Config) -> ReconcileSettings {
     }
 }
 
-pub(super) fn platforms(
+pub(super) fn clients(
     config: &Config,
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
+    http: &reqwest::Client,
 ) -> Result<Arc<Clients>, StartError> {
-    let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
     let shelf = Arc::new(StoreShelf(Arc::clone(store)));
     let clients = Clients::default();
     for account in &config.accounts {

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
+use crate::inbound::component::{self, ComponentDoors};
 use crate::listener::Listener;
 use crate::store::Store;
 
@@ -29,6 +30,7 @@ pub(super) struct Doorway {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
+    pub(super) component_doors: Arc<ComponentDoors>,
     pub(super) metrics: PrometheusHandle,
     pub(super) stop: CancellationToken,
 }
@@ -84,6 +86,10 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
     let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new());
     let routes = Route::new()
         .nest("/callback", callback::routes(Arc::clone(&doorway.doors)))
+        .nest(
+            "/component",
+            component::routes(Arc::clone(&doorway.component_doors)),
+        )
         .nest("/api/v1", api::routes(Arc::new(api)))
         .at("/docs", get(api::docs()))
         .nest("/", console::routes(Arc::new(pages)));

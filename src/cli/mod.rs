@@ -3,6 +3,7 @@
 mod audit;
 pub mod bench;
 mod check;
+mod conformance;
 mod demo;
 mod explain;
 mod sandbox;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
 use crate::journey::schema;
+use crate::policy::profile::parse::profile_schema;
 use crate::yaml::render_all;
 
 /// Follow-sequence messaging: a follow becomes a conversation, on time and inside the platform's
@@ -41,7 +43,7 @@ enum Command {
     Serve(ConfigArg),
     /// Reads every sequence of a directory and names every problem with its place and its mend.
     Check(check::CheckArgs),
-    /// The JSON Schema of sequence files, or of the configuration, for editors.
+    /// The JSON Schema of sequence files, of the configuration or of profiles, for editors.
     Schema {
         #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
         of: SchemaOf,
@@ -50,6 +52,8 @@ enum Command {
     Config,
     /// The WeChat platform, played on a port of its own for the accounts of a configuration.
     Sandbox(sandbox::SandboxArgs),
+    /// The platform's check of a third-party platform (全网发布检测), against a running server.
+    Conformance(conformance::ConformanceArgs),
     /// Tells one follower's whole story in words.
     Explain(explain::ExplainArgs),
     /// Has a running server compare an account's followers with the platform's list.
@@ -80,6 +84,7 @@ impl ConfigArg {
 enum SchemaOf {
     Sequence,
     Config,
+    Profile,
 }
 
 /// Runs a command; the exit code is 0 only if all is well.
@@ -92,6 +97,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
@@ -109,6 +115,7 @@ fn print_schema(of: SchemaOf) -> Result<()> {
     let schema = match of {
         SchemaOf::Sequence => schema::sequence_schema(),
         SchemaOf::Config => config::config_schema(),
+        SchemaOf::Profile => profile_schema(),
     };
     print(&serde_json::to_string_pretty(&schema)?)
 }

@@ -1,10 +1,10 @@
 //! `dripwheel sandbox`: the platform, played for the accounts of a configuration.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
@@ -13,8 +13,9 @@ use crate::clock::SystemClock;
 use crate::config::{CallbackMode, Config, directory};
 use crate::journey::sequence::Trigger;
 use crate::sandbox::{
-    Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings, SendQuota,
+    AccountRules, Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings,
 };
+use crate::yaml;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct SandboxArgs {
@@ -26,6 +27,10 @@ pub(super) struct SandboxArgs {
     /// The rules to enforce, whatever profile the accounts believe in.
     #[arg(long)]
     profile: Option<String>,
+    /// How to treat every account: kind, limits, templates, and what the platform's documents leave
+    /// open, as YAML.
+    #[arg(long)]
+    rules: Option<PathBuf>,
     /// Appends every received message to this file, one JSON object a line.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -37,6 +42,12 @@ pub(super) struct SandboxArgs {
 pub(super) async fn run(args: SandboxArgs) -> Result<()> {
     let config = args.config.load()?;
     let mut settings = settings(&config, args.profile.as_deref())?;
+    if let Some(path) = &args.rules {
+        let rules = rules(path)?;
+        for account in &mut settings.accounts {
+            account.rules = rules.clone();
+        }
+    }
     settings.listen = args.listen;
     settings.record_file = args.record;
     settings.state_file = args.state;
@@ -45,6 +56,13 @@ pub(super) async fn run(args: SandboxArgs) -> Result<()> {
     tokio::signal::ctrl_c().await.context("listen for SIGINT")?;
     running.stop().await;
     Ok(())
+}
+
+fn rules(path: &Path) -> Result<AccountRules> {
+    let file = path.display().to_string();
+    let text = directory::read_text(path, yaml::FILE_MAX);
+    let text = text.map_err(|error| anyhow!("{file} {error}"))?;
+    yaml::read(&text, &file).map_err(|problem| anyhow!(problem.render(false)))
 }
 
 /// The platform's side of every configured account.
@@ -87,7 +105,7 @@ pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<Sandbox
             profile,
             name: account.name.clone(),
             menu: menu.clone(),
-            quota: SendQuota::default(),
+            rules: AccountRules::default(),
         });
     }
     if accounts.is_empty() {
@@ -110,4 +128,33 @@ fn menu(config: &Config) -> Vec<MenuButton> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<AccountRules> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        rules(file.path())
+    }
+
+    #[test]
+    fn rules_are_read_from_yaml_and_a_mistake_is_named_with_its_place() {
+        let read_rules = read(
+            "kind: subscription\n\
+             stacking: add\n\
+             quotas:\n  /cgi-bin/user/get: { per_day: 10 }\n\
+             templates:\n  - { id: lesson, kind: subscription, keys: [thing1] }\n",
+        )
+        .unwrap();
+        assert_eq!(read_rules.quotas["/cgi-bin/user/get"].per_day, Some(10));
+        assert_eq!(read_rules.templates[0].keys, ["thing1"]);
+        assert!(read_rules.verified);
+        let told = read("verified: true\nstaking: add\n")
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("staking") && told.contains(":2:"), "{told}");
+    }
 }

@@ -59,16 +59,8 @@ impl Check<'_> {
             None => key.clone(),
         };
         let app_id = self.app_id(&raw.app_id);
-        let app_secret = self.secret(&raw.app_secret, &|text| {
-            ((16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
-                .then_some(())
-                .ok_or("an app secret has 16 to 128 letters and digits")
-        });
-        let token = self.secret(&raw.token, &|text| {
-            ((3..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
-                .then_some(())
-                .ok_or("a token has 3 to 32 letters and digits")
-        });
+        let app_secret = self.app_secret(&raw.app_secret);
+        let token = self.callback_token(&raw.token);
         let mode = first(raw.mode, given.and_then(|given| given.mode), base.mode);
         let aes_key = raw.encoding_aes_key.as_ref();
         let encoding_aes_key = aes_key.map(|at| self.aes_key(at));
@@ -138,7 +130,7 @@ impl Check<'_> {
         })
     }
 
-    fn rate(&mut self, raw: Option<&RawRate>, given: Option<&RawRate>) -> Option<Rate> {
+    pub(super) fn rate(&mut self, raw: Option<&RawRate>, given: Option<&RawRate>) -> Option<Rate> {
         let preset_rate = preset(preset(DEFAULTS.account_defaults.as_ref()).rate.as_ref());
         let mut limit = |field: fn(&RawRate) -> &Option<At<u32>>| {
             let at = raw.and_then(|raw| field(raw).as_ref());
@@ -165,7 +157,23 @@ impl Check<'_> {
         })
     }
 
-    fn app_id(&mut self, at: &At<String>) -> Option<String> {
+    pub(super) fn app_secret(&mut self, at: &At<RawSecret>) -> Option<SecretString> {
+        self.secret(at, &|text| {
+            ((16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .then_some(())
+                .ok_or("an app secret has 16 to 128 letters and digits")
+        })
+    }
+
+    pub(super) fn callback_token(&mut self, at: &At<RawSecret>) -> Option<SecretString> {
+        self.secret(at, &|text| {
+            ((3..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+                .then_some(())
+                .ok_or("a token has 3 to 32 letters and digits")
+        })
+    }
+
+    pub(super) fn app_id(&mut self, at: &At<String>) -> Option<String> {
         let ok = at.value.strip_prefix("wx").is_some_and(|rest| {
             rest.len() == 16
                 && rest
@@ -179,7 +187,7 @@ impl Check<'_> {
         self.problems.keep(at, result, fix)
     }
 
-    fn aes_key(&mut self, at: &At<RawSecret>) -> Option<SecretString> {
+    pub(super) fn aes_key(&mut self, at: &At<RawSecret>) -> Option<SecretString> {
         self.secret(at, &|text| {
             (text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric()))
                 .then_some(())
@@ -238,7 +246,7 @@ impl Check<'_> {
         self.problems.keep(at, base_url(&at.value), fix)
     }
 
-    fn zone(&mut self, at: &At<String>) -> Option<String> {
+    pub(super) fn zone(&mut self, at: &At<String>) -> Option<String> {
         let known = jiff::tz::TimeZone::get(&at.value)
             .map(|_| at.value.clone())
             .map_err(|_| "is no time zone".to_owned());
@@ -293,11 +301,11 @@ fn base_url(text: &str) -> Result<String, String> {
 }
 
 /// The first value that there is; the last one is the default's.
-fn first<T>(own: Option<T>, given: Option<T>, base: Option<T>) -> T {
+pub(super) fn first<T>(own: Option<T>, given: Option<T>, base: Option<T>) -> T {
     preset(own.or(given).or(base))
 }
 
-fn choose<'v>(
+pub(super) fn choose<'v>(
     own: &'v Option<At<String>>,
     given: Option<&'v Option<At<String>>>,
     base: &'v Option<At<String>>,
@@ -306,7 +314,7 @@ fn choose<'v>(
 }
 
 /// Turns "given but refused" into a refusal, and "not given" into nothing.
-fn all<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn all<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),
         Some(inner) => inner.map(Some),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::raw::{RawConfig, RawSender, RawServer, RawWheel};
-use super::{ApiKey, Config, Console, DEFAULT_YAML, Database, Sender, Sequences, Server, Wheel};
+use super::{
+    ApiKey, Config, Console, DEFAULT_YAML, Database, ProfileFiles, Sender, Sequences, Server, Wheel,
+};
 use crate::yaml::{self, At, Problem, Problems};
 
 /// Keys whose values no message may show.
@@ -98,7 +100,16 @@ impl Check<'_> {
             "a directory",
             4096,
         );
+        let own = raw.profiles.as_ref().and_then(|raw| raw.dir.as_ref());
+        let profiles = ProfileFiles {
+            dir: match own {
+                Some(dir) => Some(self.text(dir, "a directory", 4096)?.into()),
+                None => None,
+            },
+        };
         let accounts = self.accounts(raw);
+        let public_url = server.as_ref().is_some_and(|one| one.public_url.is_some());
+        let components = self.components(raw, &accounts, public_url);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
         let reconcile = self.reconcile(raw.reconcile.as_ref());
@@ -106,7 +117,9 @@ impl Check<'_> {
             server: server?,
             database: database?,
             sequences: Sequences { dir: dir?.into() },
+            profiles,
             accounts,
+            components,
             wheel: wheel?,
             sender: sender?,
             reconcile: reconcile?,

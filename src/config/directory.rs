@@ -186,13 +186,19 @@ fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 }
 
 fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let fix = "set `sequences: { dir: … }` to the directory of your sequences";
+    yaml_files(dir, fix)
+}
+
+/// The YAML files of a directory, by name; hidden ones are left out.
+///
+/// # Errors
+/// When the directory cannot be read, with `fix`, or holds too many.
+pub(super) fn yaml_files(dir: &Path, fix: &str) -> Result<Vec<PathBuf>, Problem> {
     let name = dir.display().to_string();
     let entries = std::fs::read_dir(dir).map_err(|error| {
-        Problem::of_file(
-            &name,
-            format!("this directory cannot be read: {}", error.kind()),
-        )
-        .fix("set `sequences: { dir: … }` to the directory of your sequences")
+        let message = format!("this directory cannot be read: {}", error.kind());
+        Problem::of_file(&name, message).fix(fix)
     })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
@@ -209,7 +215,7 @@ fn sequence_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
         .take(SEQUENCES_MAX + 1)
         .collect();
     if files.len() > SEQUENCES_MAX {
-        let message = format!("this directory has more than {SEQUENCES_MAX} sequences");
+        let message = format!("this directory has more than {SEQUENCES_MAX} YAML files");
         return Err(Problem::of_file(&name, message));
     }
     files.sort();

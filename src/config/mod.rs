@@ -2,13 +2,15 @@
 //!
 //! [`Config`] is what the rest of the program sees: complete, checked and in its own units. Secrets
 //! are in `SecretString`s from the moment they are read, and no message shows one or a value that
-//! came from the environment. `directory` reads the sequence files.
+//! came from the environment. `directory` reads the sequence files, `profiles` the platform rules.
 //!
 //! Deliberately absent: what can change while the program runs. A change is a restart.
 
 mod account;
 mod check;
+mod component;
 pub mod directory;
+pub mod profiles;
 mod raw;
 mod reconcile;
 #[cfg(test)]
@@ -33,7 +35,9 @@ pub struct Config {
     pub server: Server,
     pub database: Database,
     pub sequences: Sequences,
+    pub profiles: ProfileFiles,
     pub accounts: Vec<Account>,
+    pub components: Vec<Component>,
     pub wheel: Wheel,
     pub sender: Sender,
     pub reconcile: Reconcile,
@@ -91,6 +95,13 @@ pub struct Sequences {
     pub dir: PathBuf,
 }
 
+/// The operator's own platform rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProfileFiles {
+    /// Directory of the profile files; `None` for the shipped ones only.
+    pub dir: Option<PathBuf>,
+}
+
 /// One Official Account.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -120,6 +131,39 @@ pub struct Account {
     pub erase_on_unfollow: bool,
     pub rate: Rate,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
+    pub in_flight: Option<usize>,
+}
+
+/// One third-party platform (第三方平台). Its accounts come by authorization; what they have is here.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Names it in URLs: `[a-z0-9_-]{1,64}`.
+    pub key: String,
+    pub app_id: String,
+    pub app_secret: SecretString,
+    /// Signs the callbacks of all its accounts.
+    pub token: SecretString,
+    /// 43 characters; callbacks are encrypted in any case.
+    pub encoding_aes_key: SecretString,
+    /// Still accepted while the platform changes to the new one.
+    pub encoding_aes_key_previous: Option<SecretString>,
+    /// Without a slash at the end, as the two below.
+    pub api_base: String,
+    /// Where people authorize on a computer.
+    pub login_base: String,
+    /// Where they do in WeChat itself.
+    pub mobile_login_base: String,
+    /// Name of the platform's rules.
+    pub profile: String,
+    /// IANA name.
+    pub timezone: String,
+    /// As in [`Account`].
+    pub passive_reply: Option<bool>,
+    /// As of an account.
+    pub erase_on_unfollow: bool,
+    /// Of each account.
+    pub rate: Rate,
+    /// Of each account, as in [`Account`].
     pub in_flight: Option<usize>,
 }
 
@@ -219,6 +263,7 @@ impl Config {
 
     fn start_paths_at(&mut self, base: &Path) {
         self.sequences.dir = base.join(&self.sequences.dir);
+        self.profiles.dir = self.profiles.dir.as_ref().map(|dir| base.join(dir));
         if let Some(path) = self.database.url.strip_prefix("sqlite://") {
             self.database.url = format!("sqlite://{}", base.join(path).display());
         }

@@ -18,8 +18,11 @@ pub(super) struct RawConfig {
     pub server: Option<RawServer>,
     pub database: Option<RawDatabase>,
     pub sequences: Option<RawSequences>,
+    pub profiles: Option<RawProfiles>,
     pub account_defaults: Option<RawAccountDefaults>,
     pub accounts: Option<Vec<At<RawAccount>>>,
+    pub component_defaults: Option<RawComponentDefaults>,
+    pub components: Option<Vec<At<RawComponent>>>,
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
     pub reconcile: Option<RawReconcile>,
@@ -61,6 +64,13 @@ pub(super) struct RawSequences {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "profiles")]
+pub(super) struct RawProfiles {
+    pub dir: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[schemars(rename = "account_defaults")]
 pub(super) struct RawAccountDefaults {
     pub platform: Option<PlatformName>,
@@ -89,6 +99,35 @@ pub(super) struct RawAccount {
     pub profile: Option<At<String>>,
     pub mode: Option<CallbackMode>,
     pub api_base: Option<At<String>>,
+    pub timezone: Option<At<String>>,
+    pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
+    pub rate: Option<RawRate>,
+    pub in_flight: Option<At<usize>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "component_defaults")]
+pub(super) struct RawComponentDefaults {
+    pub login_base: Option<At<String>>,
+    pub mobile_login_base: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "component")]
+pub(super) struct RawComponent {
+    pub key: At<String>,
+    pub app_id: At<String>,
+    pub app_secret: At<RawSecret>,
+    pub token: At<RawSecret>,
+    pub encoding_aes_key: At<RawSecret>,
+    pub encoding_aes_key_previous: Option<At<RawSecret>>,
+    pub api_base: Option<At<String>>,
+    pub login_base: Option<At<String>>,
+    pub mobile_login_base: Option<At<String>>,
+    pub profile: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,

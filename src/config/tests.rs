@@ -421,3 +421,57 @@ fn accounts_have_their_bounds() {
     let keys = format!("server: {{ api_keys: [{{ name: a, secret: {SECRET}, scopes: [] }}] }}\n");
     check(&keys, "1:83", "may do nothing", "scopes: [read]");
 }
+
+fn component(lines: &str) -> String {
+    format!(
+        "server: {{ public_url: 'https://drip.example.com' }}\ncomponents:\n  - key: pro\n    \
+         app_id: wx00000000000000c0\n    app_secret: ${{SECRET}}\n    token: pamtest\n    \
+         encoding_aes_key: ${{AES}}\n{lines}"
+    )
+}
+
+#[test]
+fn a_component_says_what_its_accounts_have() {
+    let text = component("    profile: wechat-2023\n    in_flight: 3\n");
+    let defaults = "account_defaults: { timezone: Europe/Berlin, profile: wecom-kf }\n";
+    let config = read(&format!("{defaults}{text}")).unwrap();
+    let one = &config.components[0];
+    assert_eq!((&*one.key, &*one.profile), ("pro", "wechat-2023"));
+    assert_eq!((&*one.timezone, one.in_flight), ("Europe/Berlin", Some(3)));
+    assert_eq!(one.api_base, "https://api.weixin.qq.com");
+    assert_eq!(one.login_base, "https://mp.weixin.qq.com");
+    assert_eq!(one.mobile_login_base, "https://open.weixin.qq.com");
+    assert_eq!(one.rate.per_day, 500_000);
+    let pages = "component_defaults: { login_base: 'http://127.0.0.1:9' }\n";
+    let config = read(&format!("{pages}{}", component(""))).unwrap();
+    assert_eq!(config.components[0].login_base, "http://127.0.0.1:9");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(SECRET) && !shown.contains(AES));
+}
+
+#[test]
+fn components_have_their_bounds() {
+    let text = component("");
+    let nowhere = text.replace("server: { public_url: 'https://drip.example.com' }\n", "");
+    check(&nowhere, "2:10", "sends people back", "public_url");
+    let second = component("")
+        .split_once("components:\n")
+        .unwrap()
+        .1
+        .to_owned();
+    let other = second.replace("00c0", "00c1");
+    check(
+        &format!("{text}{other}"),
+        "8:10",
+        "is here twice",
+        "its own key",
+    );
+    let same = second.replace("key: pro", "key: two");
+    check(&format!("{text}{same}"), "9:13", "app id is here twice", "");
+    let account = account("").replace("wx0123456789abcdef", "wx00000000000000c0");
+    let both = format!("{account}{text}");
+    check(&both, "10:13", "app id is here twice", "no account's");
+    let short = text.replace("${AES}", "topsecret");
+    let fix = "copy it again";
+    check(&short, "7:23", "exactly 43 letters", fix);
+}

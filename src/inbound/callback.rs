@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -13,17 +14,22 @@ use poem::http::{StatusCode, header};
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Route, get, handler};
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
-use crate::inbound::envelope::{self, Door, Mode, Query, Refusal};
+use crate::inbound::answer::Replies;
+use crate::inbound::envelope::{self, Door, Doubt, Mode, Opened, Query, Refusal, Reply};
+use crate::inbound::message::Message;
+use crate::inbound::xml::Format;
 use crate::journey::ids::AccountId;
+use crate::store::work::Offer;
 use crate::store::{Error, Store};
 
 /// The platform hangs up after 5 s: whatever is not stored by then is answered 503.
-const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 
 /// How long a body may take to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Plain callbacks remembered against a second body under the same signature.
 const PLAIN_SEEN_MAX: u64 = 100_000;
@@ -32,16 +38,23 @@ const PLAIN_SEEN_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Entrance {
     pub account: AccountId,
-    pub door: Door,
+    /// Shared by all accounts of a third-party platform.
+    pub door: Arc<Door>,
+    /// The account's `gh_…`, where a callback for another one could be sent here.
+    pub original_id: Option<String>,
 }
 
 /// Every account's way in.
 #[derive(Debug)]
 pub struct Doors {
     entrances: HashMap<String, Entrance>,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    body_bytes_max: usize,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) body_bytes_max: usize,
+    /// Puts steps into answers; without it every answer is `success`.
+    replies: Option<Replies>,
+    /// No more replies are begun while we are being stopped.
+    stopping: AtomicBool,
     /// Bodies by what their URL was signed with, for plain mode only: there the signature does not
     /// cover the body, so a URL that somebody saw would let any body in.
     plain_seen: Cache<String, [u8; 32]>,
@@ -60,6 +73,8 @@ impl Doors {
             store,
             clock,
             body_bytes_max,
+            replies: None,
+            stopping: AtomicBool::new(false),
             plain_seen: Cache::builder()
                 .max_capacity(PLAIN_SEEN_MAX)
                 .time_to_live(2 * envelope::TIMESTAMP_WINDOW)
@@ -67,11 +82,38 @@ impl Doors {
         }
     }
 
+    /// Lets steps that are due at once travel as answers.
+    #[must_use]
+    pub fn with_replies(mut self, replies: Replies) -> Self {
+        self.replies = Some(replies);
+        self
+    }
+
+    /// Begins no more replies and waits until those that were given are confirmed. Callbacks must
+    /// still come in meanwhile: a repetition is what tells that an answer was lost.
+    pub async fn drain(&self) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(replies) = &self.replies {
+            replies.drain().await;
+        }
+    }
+
     /// Takes one callback in; the answer's status and text.
-    async fn take(&self, account: &str, query: &Query, body: &[u8]) -> (StatusCode, &'static str) {
+    async fn take(&self, account: &str, query: &Query, body: &[u8]) -> (StatusCode, String) {
         let Some(entrance) = self.entrances.get(account) else {
-            return (StatusCode::NOT_FOUND, "no such account");
+            return (StatusCode::NOT_FOUND, "no such account".into());
         };
+        self.take_through(account, entrance, query, body).await
+    }
+
+    /// The same by an entrance that the caller has found; `account` names it for people.
+    pub(super) async fn take_through(
+        &self,
+        account: &str,
+        entrance: &Entrance,
+        query: &Query,
+        body: &[u8],
+    ) -> (StatusCode, String) {
         let opened = match envelope::open(&entrance.door, query, body, self.clock.now()) {
             Ok(opened) => opened,
             Err(refusal) => return refuse(account, &refusal),
@@ -79,29 +121,79 @@ impl Doors {
         if entrance.door.mode == Mode::Plain && !self.first_body(account, query, body) {
             metrics::counter!("dripwheel_callbacks_refused_total", "reason" => "second_body")
                 .increment(1);
-            return (StatusCode::FORBIDDEN, "refused");
+            return (StatusCode::FORBIDDEN, "refused".into());
         }
-        let arrival = opened.message.arrival;
+        let original_id = entrance.original_id.as_ref();
+        if original_id.is_some_and(|own| *own != opened.message.to_user_name) {
+            return refuse(account, &Doubt::OtherAccount.into());
+        }
+        self.receive(entrance, account, query, opened).await
+    }
+
+    async fn receive(
+        &self,
+        entrance: &Entrance,
+        account: &str,
+        query: &Query,
+        opened: Opened,
+    ) -> (StatusCode, String) {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let replies = self.replies_for(entrance.account, opened.format);
+        let Message {
+            to_user_name,
+            arrival,
+        } = opened.message;
         let word = arrival.event.word();
-        let receive = self.store.writer().receive(entrance.account, arrival);
-        match tokio::time::timeout(ANSWER_WITHIN, receive).await {
-            Ok(Ok(taken)) => {
-                let fresh = if taken.fresh { "fresh" } else { "repeated" };
-                metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
-                    .increment(1);
-                (StatusCode::OK, "success")
-            }
+        let offer = match replies {
+            None => Offer::Nothing,
+            Some(_) if self.stopping.load(Ordering::Acquire) => Offer::Repetition,
+            Some(_) => Offer::Step,
+        };
+        let writer = self.store.writer();
+        let received = timeout_at(deadline, async {
+            let account = entrance.account;
+            writer.receive_to_answer(account, arrival, offer).await
+        });
+        let taken = match received.await {
+            Ok(Ok(taken)) => taken,
             Ok(Err(error)) => {
                 if !matches!(error, Error::Stopped) {
                     tracing::error!(%error, account.key = account, "event not stored");
                 }
-                (StatusCode::SERVICE_UNAVAILABLE, "try again")
+                return (StatusCode::SERVICE_UNAVAILABLE, "try again".into());
             }
             Err(_) => {
                 tracing::error!(account.key = account, "event not stored in time");
-                (StatusCode::SERVICE_UNAVAILABLE, "try again")
+                return (StatusCode::SERVICE_UNAVAILABLE, "try again".into());
             }
-        }
+        };
+        let fresh = if taken.fresh { "fresh" } else { "repeated" };
+        metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
+            .increment(1);
+        let answer = match (replies, &taken.passive) {
+            (Some(replies), Some(passive)) => replies.write(passive, &to_user_name, deadline).await,
+            _ => None,
+        };
+        let text = match answer {
+            None => "success".to_owned(),
+            Some(text) => {
+                let reply = Reply {
+                    text: &text,
+                    sent_at: self.clock.now(),
+                    nonce: query.nonce.as_deref().unwrap_or(""),
+                    random: random(),
+                };
+                envelope::seal(&entrance.door, opened.key_index, opened.format, &reply)
+            }
+        };
+        (StatusCode::OK, text)
+    }
+
+    /// What puts answers together, where this account's callbacks can carry one.
+    fn replies_for(&self, account: AccountId, format: Format) -> Option<&Replies> {
+        let account = self.store.knowledge().account(account)?;
+        let may = account.passive_reply && format == Format::Xml;
+        self.replies.as_ref().filter(|_| may)
     }
 
     /// Whether no other body came under the same signature.
@@ -114,7 +206,16 @@ impl Doors {
     }
 }
 
-fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, &'static str) {
+/// Sixteen letters and digits, as the platform's own frames begin.
+fn random() -> [u8; 16] {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0; 16];
+    // Without randomness the frame is still encrypted and signed: only its beginning is guessable.
+    getrandom::fill(&mut bytes).ok();
+    bytes.map(|byte| LETTERS[usize::from(byte % 32)])
+}
+
+pub(super) fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, String) {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
     metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
         .increment(1);
@@ -125,7 +226,7 @@ fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, &'static str) {
         StatusCode::PAYLOAD_TOO_LARGE => "too large",
         _ => "refused",
     };
-    (status, text)
+    (status, text.to_owned())
 }
 
 /// The callback routes, below `/callback`.
@@ -183,10 +284,16 @@ async fn take(
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    let text = text.into();
+    let kind = if text.starts_with('<') {
+        "text/xml; charset=utf-8"
+    } else {
+        "text/plain; charset=utf-8"
+    };
     Response::builder()
         .status(status)
-        .header(header::CONTENT_TYPE, "text/plain; charset=utf-8")
+        .header(header::CONTENT_TYPE, kind)
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
-        .body(text.into())
+        .body(text)
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
-use super::xml::{Fields, ReadError};
+use super::fields::{Fields, ReadError};
 
 /// Reads one JSON object and nothing after it.
 pub(super) fn read(body: &str) -> Result<Fields, ReadError> {

@@ -9,8 +9,8 @@
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-
+use super::digest::digest;
+use super::report;
 use super::xml::{Fields, Format, ReadError};
 use crate::clock::Timestamp;
 use crate::journey::event::{Arrival, Event};
@@ -28,12 +28,11 @@ const TEXT_BYTES_MAX: usize = 4 * 1024;
 const SECONDS_MAX: i64 = 253_402_300_799;
 
 /// Events that the platform itself causes: their `FromUserName` is some system account.
-const SYSTEM_EVENTS: [&str; 12] = [
+const SYSTEM_EVENTS: [&str; 11] = [
     "annual_renew",
     "card_not_pass_check",
     "card_pass_check",
     "card_sku_remind",
-    "masssendjobfinish",
     "naming_verify_fail",
     "naming_verify_success",
     "poi_check_notify",
@@ -112,7 +111,7 @@ fn read_event(name: &str, fields: &Fields) -> Event {
         "click" | "scancode_push" | "scancode_waitmsg" => Event::Clicked {
             key: clean(event_key, KEY_BYTES_MAX),
         },
-        _ => other(name),
+        _ => report::read(name, fields).unwrap_or_else(|| other(name)),
     }
 }
 
@@ -147,6 +146,12 @@ fn other(name: &str) -> Event {
 
 /// The follower whom the event is about; empty for events about none.
 fn follower(event: &Event, fields: &Fields) -> Result<String, ReadError> {
+    if let Event::Reported(_) = event {
+        let name = lower(fields, "Event").unwrap_or_default();
+        if report::is_about_nobody(&name) {
+            return Ok(String::new());
+        }
+    }
     let Event::Other { name } = event else {
         return id(fields, "FromUserName")?.ok_or(ReadError::Malformed("no FromUserName"));
     };
@@ -162,32 +167,6 @@ fn follower(event: &Event, fields: &Fields) -> Result<String, ReadError> {
     Ok(named.unwrap_or_default())
 }
 
-/// The de-duplication key: what distinguishes this event from every other of the account.
-///
-/// Neither of the platform's own two rules suffices: a `MsgId` was seen at two followers within a
-/// second, and two events of one follower share a `CreateTime`. So all of it counts together.
-fn digest(fields: &Fields) -> i64 {
-    let mut sha = Sha256::new();
-    let mut count = |text: &str| {
-        // The length goes first, so that no two lists of texts run together alike.
-        sha.update(text.len().to_be_bytes());
-        sha.update(text.as_bytes());
-    };
-    for name in ["ToUserName", "FromUserName", "CreateTime"] {
-        count(fields.get(name).unwrap_or("").trim());
-    }
-    for name in ["MsgType", "Event"] {
-        count(&lower(fields, name).unwrap_or_default());
-    }
-    count(fields.get("EventKey").unwrap_or(""));
-    let message_id = fields.get("MsgId").or_else(|| fields.first("MsgID"));
-    count(message_id.unwrap_or("").trim());
-    let subject = fields.first("UserCardCode");
-    count(subject.or_else(|| fields.first("TemplateId")).unwrap_or(""));
-    let digest: [u8; 32] = sha.finalize().into();
-    i64::from_be_bytes(*digest.first_chunk().expect("a SHA-256 has 32 bytes"))
-}
-
 /// A time in whole seconds since 1970, cut at the year 9999.
 fn read_seconds(text: &str) -> Option<i64> {
     let digits = text.trim();
@@ -199,7 +178,7 @@ fn read_seconds(text: &str) -> Option<i64> {
 }
 
 /// A field in lower case; `None` when it is missing or empty.
-fn lower(fields: &Fields, name: &str) -> Option<String> {
+pub(super) fn lower(fields: &Fields, name: &str) -> Option<String> {
     let text = fields.get(name)?.trim();
     (!text.is_empty()).then(|| text.to_ascii_lowercase())
 }
@@ -215,7 +194,7 @@ fn id(fields: &Fields, name: &str) -> Result<Option<String>, ReadError> {
 
 /// The text without control characters (line ends and tabs stay), cut to `bytes_max` bytes between
 /// two characters.
-fn clean(text: &str, bytes_max: usize) -> String {
+pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let kept =
         |character: &char| !character.is_control() || matches!(character, '\n' | '\r' | '\t');
     let mut clean: String = text.chars().filter(kept).collect();
@@ -358,14 +337,13 @@ mod tests {
         for (name, rest, openid) in [
             ("LOCATION", "<Latitude>23.137466</Latitude>", "o1"),
             ("VIEW", "<EventKey><![CDATA[www.qq.com]]></EventKey>", "o1"),
-            ("TEMPLATESENDJOBFINISH", "<MsgID>200163836</MsgID>", "o1"),
             ("subscribe_msg_popup_event", list, "o1"),
             (
                 "pic_weixin",
                 "<SendPicsInfo><Count>1</Count></SendPicsInfo>",
                 "o1",
             ),
-            ("MASSSENDJOBFINISH", urls, ""),
+            ("card_sku_remind", urls, ""),
             ("PUBLISHJOBFINISH", "", ""),
             ("wxa_nickname_audit", "", ""),
             ("user_authorization_revoke", "<OpenID>o2</OpenID>", "o2"),

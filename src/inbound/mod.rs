@@ -1,11 +1,20 @@
 //! A platform event arrives: verified, decrypted, taken in exactly once, then answered.
 
+pub mod answer;
 pub mod callback;
 pub mod cipher;
+pub mod component;
+mod component_check;
+mod component_events;
+mod component_pages;
+mod digest;
 pub mod envelope;
+mod fields;
 mod json;
 pub mod message;
 pub mod refusal;
+mod reply;
+mod report;
 pub mod signature;
 #[cfg(test)]
 mod vectors;

@@ -37,6 +37,10 @@ pub enum Doubt {
     NotEncrypted,
     #[error("the callback is encrypted, but the account has no EncodingAESKey")]
     NoCipher,
+    #[error("the callback is about another account than the one its URL names")]
+    OtherAccount,
+    #[error("the callback is about another third-party platform")]
+    OtherComponent,
     #[error(transparent)]
     Cipher(#[from] CipherError),
 }
@@ -88,6 +92,8 @@ mod tests {
             Doubt::Signature,
             Doubt::NotEncrypted,
             Doubt::NoCipher,
+            Doubt::OtherAccount,
+            Doubt::OtherComponent,
             CipherError::Oversized.into(),
             CipherError::Encoding.into(),
             CipherError::Unreadable.into(),

@@ -115,7 +115,7 @@ pub fn judge(case: &Case<'_>, now: Timestamp) -> Verdict {
     if case.account.profile.grants.is_empty() {
         return Verdict::Send(Fare::customer_message(None));
     }
-    if let Some(kind) = case.grants.usable(now) {
+    if let Some(kind) = case.grants.usable(&case.account.profile, now) {
         return Verdict::Send(Fare::customer_message(Some(kind)));
     }
     match fallback(case) {

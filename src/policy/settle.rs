@@ -13,6 +13,7 @@ use crate::journey::sequence::{ClosedThen, Fallback, OnUnknown, Step};
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
+use crate::policy::profile::Profile;
 
 /// Calls for one step before it is given up.
 pub const ATTEMPTS_MAX: u16 = 8;
@@ -65,6 +66,8 @@ pub struct Case<'a> {
     pub min_gap: Duration,
     /// How the message travelled.
     pub fare: Fare,
+    /// The account's rules.
+    pub profile: &'a Profile,
 }
 
 /// Applies an answer to a step whose intent is committed.
@@ -81,6 +84,7 @@ pub fn settle(
         step,
         min_gap,
         fare,
+        profile,
     } = case;
     // The answer speaks of the moment of the call; what the follower did since is newer.
     let called_at = passages.enrollments[index].called_at;
@@ -120,7 +124,7 @@ pub fn settle(
     if account_news != AccountNews::None && !enrollment.is_finished() {
         enrollment.in_flight = false;
         enrollment.attempt = enrollment.attempt.saturating_sub(1);
-        release_lacking(passages, grants, now);
+        release_lacking(passages, grants, profile, now);
         return Settled {
             entries: Vec::new(),
             news: account_news,
@@ -154,8 +158,14 @@ pub fn settle(
             closed(enrollment, step, entry(Outcome::Held), now)
         }
         AnswerClass::GrantClosed => {
-            grants.close(called_at, now);
-            match grants.usable(now) {
+            let spent = answer
+                .code
+                .is_some_and(|code| profile.spent_codes.contains(&code));
+            match spent {
+                true => grants.exhaust(called_at),
+                false => grants.close(called_at, now),
+            }
+            match grants.usable(profile, now) {
                 Some(_) => retry(enrollment, entry(Outcome::Retried), now),
                 None => closed(enrollment, step, entry(Outcome::Held), now),
             }
@@ -175,7 +185,7 @@ pub fn settle(
         passages.cancel_all(now, "the platform says: not following", &mut effects);
     }
     if !taken {
-        release_lacking(passages, grants, now);
+        release_lacking(passages, grants, profile, now);
     }
     Settled {
         entries: effects.entries,
@@ -195,8 +205,8 @@ fn refund_consent(consents: &mut Consents, fare: Fare, step: &Step, class: Answe
 }
 
 /// Lets steps go that were held for lack of a message, now that one was given back.
-fn release_lacking(passages: &mut Passages, grants: &Grants, now: Timestamp) {
-    if !passages.follower.muted && grants.usable(now).is_some() {
+fn release_lacking(passages: &mut Passages, grants: &Grants, profile: &Profile, now: Timestamp) {
+    if !passages.follower.muted && grants.usable(profile, now).is_some() {
         passages.release(now);
     }
 }

@@ -1,26 +1,31 @@
 //! Callbacks: an event on its way to the account's server, and the server's answer.
 //!
 //! Protected by the account's mode, signed, posted, given five seconds, and pushed again up to
-//! three times in all when no valid answer comes. What the event changed on the platform has
-//! already happened when it is pushed.
+//! three times in all when no valid answer comes; then it is lost. What the event changed on the
+//! platform has already happened when it is pushed. What an answer is worth is in `answer`.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::event::{Action, Push, cdata};
+use super::answer::{Given, Wrong, judge};
+use super::carrier::{Carrier, short};
+use super::chat::Author;
+use super::event::{Action, Event, Push};
 use super::fault::{CALLBACK, FaultKind, Target};
-use super::media::MediaKind;
+use super::fields::cdata;
 use super::message::Shown;
-use super::reply::Reply;
+use super::record::Received;
 use super::settings::{Format, Mode, SandboxLimits};
 use super::{Account, World, lock, random};
 use crate::clock::Timestamp;
-use crate::inbound::signature::{sign, verify};
+use crate::inbound::cipher::Cipher;
+use crate::inbound::signature::sign;
 
 /// Largest answer read; real replies have a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -34,7 +39,7 @@ const PUSH_LINES_MAX: usize = 200;
 pub struct Pushed {
     /// A valid answer came.
     pub accepted: bool,
-    /// A fault kept the event from being pushed at all.
+    /// The event was not pushed at all: a fault kept it back, or no server listens for the account.
     pub dropped: bool,
     /// What the account answered for the phone.
     pub reply: Option<Shown>,
@@ -54,12 +59,37 @@ pub struct Attempt {
     pub elapsed_ms: u64,
 }
 
+/// Who takes an account's callbacks, and how.
+#[derive(Debug)]
+pub(super) struct Recipient<'a> {
+    pub(super) url: url::Url,
+    pub(super) token: &'a SecretString,
+    pub(super) cipher: &'a Cipher,
+    pub(super) mode: Mode,
+    pub(super) format: Format,
+}
+
+impl<'a> Recipient<'a> {
+    /// The component that the account authorized, else its own server, if it has one.
+    fn of(world: &'a World, account: &'a Account) -> Option<Self> {
+        let own = || Self {
+            url: account.callback_url.clone(),
+            token: &account.settings.token,
+            cipher: &account.cipher,
+            mode: account.settings.mode,
+            format: account.settings.format,
+        };
+        let component = world.components.recipient(account);
+        component.or_else(|| account.has_own_server.then(own))
+    }
+}
+
 /// One event in an account's log.
 #[derive(Clone, Debug)]
 pub(super) struct PushLine {
     pub(super) at: Timestamp,
     pub(super) openid: Arc<str>,
-    pub(super) action: &'static str,
+    pub(super) what: &'static str,
     pub(super) accepted: bool,
     pub(super) attempts: usize,
     pub(super) status: Option<u16>,
@@ -79,16 +109,16 @@ pub(super) fn client(limits: SandboxLimits) -> reqwest::Result<reqwest::Client> 
         .build()
 }
 
-/// Pushes what `openid` did, and shows the reply on the phone.
+/// Pushes an event that concerns `openid`, and shows the reply on the phone.
 pub(super) async fn push(
     world: &World,
     account: &Account,
     openid: &Arc<str>,
-    action: &Action,
+    event: &Event,
     at: Timestamp,
 ) -> Pushed {
-    let media_id = match action {
-        Action::Image { media_id } => media_id.clone().unwrap_or_default(),
+    let media_id = match event {
+        Event::Acted(Action::Image { media_id }) => media_id.clone().unwrap_or_default(),
         _ => String::new(),
     };
     let picture_url = format!("http://{}/sandbox/media/{media_id}", world.addr);
@@ -96,23 +126,31 @@ pub(super) async fn push(
         original_id: &account.settings.original_id,
         openid,
         at,
-        action,
+        event,
         msg_id: account.msg_id(),
         picture_url: &picture_url,
         media_id: &media_id,
     };
-    let body = Sealed::new(account, &letter);
+    // Whoever left sees no reply, and the platform itself has no phone.
+    let is_shown = matches!(event, Event::Acted(action) if *action != Action::Unfollow);
     let mut pushed = Pushed {
         accepted: false,
         dropped: false,
         reply: None,
         attempts: Vec::new(),
     };
-    for _ in 0..world.limits.callback_attempts_max.max(1) {
+    let Some(to) = Recipient::of(world, account) else {
+        pushed.dropped = true;
+        note(account, openid, event, at, &pushed);
+        return pushed;
+    };
+    let body = Sealed::new(&to, &letter);
+    for number in 1..=world.limits.callback_attempts_max.max(1) {
         let target = Target {
             api: CALLBACK,
             account: Some(&account.app_id),
             openid: Some(openid),
+            event: Some(event.name()),
             is_at_door: false,
         };
         let fault = world.faults.pick(&target);
@@ -125,12 +163,20 @@ pub(super) async fn push(
             tokio::time::sleep(std::time::Duration::from_millis(*ms)).await;
         }
         let started = Instant::now();
-        let (mut attempt, reply) = attempt(world, account, openid, &body).await;
-        if kind == Some(&FaultKind::LoseAnswer) {
+        let (mut attempt, judged) = attempt(world, account, &to, openid, &body).await;
+        let is_lost = kind == Some(&FaultKind::LoseAnswer);
+        if is_lost {
             attempt.error = Some("the answer was lost on its way (fault)".to_owned());
         }
         attempt.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         pushed.accepted = attempt.error.is_none();
+        let arrived = Arrived {
+            number,
+            is_shown: pushed.accepted && is_shown,
+            fault: kind.map(FaultKind::name),
+            raw: &attempt.answer,
+        };
+        let reply = arrived.take_in(world, account, openid, judged);
         pushed.attempts.push(attempt);
         if pushed.accepted {
             pushed.reply = reply;
@@ -145,19 +191,79 @@ pub(super) async fn push(
             tokio::time::sleep(rest).await;
         }
     }
-    note(account, openid, action, at, &pushed);
+    note(account, openid, event, at, &pushed);
     pushed
+}
+
+/// An answer as it came in.
+struct Arrived<'a> {
+    /// Of the attempt, from 1.
+    number: u32,
+    is_shown: bool,
+    fault: Option<&'static str>,
+    /// Beginning of the body as it was sent.
+    raw: &'a str,
+}
+
+impl Arrived<'_> {
+    /// Records a passive reply, good or bad, and shows it where it arrives.
+    fn take_in(
+        &self,
+        world: &World,
+        account: &Account,
+        openid: &Arc<str>,
+        judged: Result<Option<Given>, Wrong>,
+    ) -> Option<Shown> {
+        let (given, errcode) = match judged {
+            Ok(given) => (Some(given?), 0),
+            Err(wrong) if wrong.code() == 0 => return None,
+            Err(wrong) => (None, wrong.code()),
+        };
+        let now = world.clock.now();
+        let shown = given.as_ref().and_then(|given| given.shown.clone());
+        let received = self.is_shown && given.is_some();
+        if let Some(shown) = shown.clone().filter(|_| received) {
+            let (index, openid) = (account.index, Arc::clone(openid));
+            world
+                .chats
+                .add(index, openid, Author::PassiveReply, shown, now);
+        }
+        if received && account.settings.rules.passive_reply_spends {
+            // It arrives even where nothing is left to spend.
+            account.followers.spend(openid, now).ok();
+        }
+        let kept = world.record.keep(Received {
+            at: now,
+            account: Arc::clone(&account.app_id),
+            openid: Arc::clone(openid),
+            carrier: Carrier::PassiveReply,
+            attempt: Some(self.number),
+            msg_id: None,
+            msgtype: given.as_ref().map_or("", |given| short(&given.msgtype)),
+            errcode,
+            received,
+            fault: self.fault,
+            body: given
+                .as_ref()
+                .map_or(self.raw, |given| &given.body)
+                .as_bytes(),
+        });
+        if let Err(error) = kept {
+            tracing::error!(%error, "the sandbox's record file took no line");
+        }
+        shown.filter(|_| received)
+    }
 }
 
 fn attempts_max(world: &World) -> usize {
     usize::try_from(world.limits.callback_attempts_max).unwrap_or(usize::MAX)
 }
 
-fn note(account: &Account, openid: &Arc<str>, action: &Action, at: Timestamp, pushed: &Pushed) {
+fn note(account: &Account, openid: &Arc<str>, event: &Event, at: Timestamp, pushed: &Pushed) {
     let line = PushLine {
         at,
         openid: Arc::clone(openid),
-        action: action.name(),
+        what: event.name(),
         accepted: pushed.accepted,
         attempts: pushed.attempts.len(),
         status: pushed.attempts.last().and_then(|attempt| attempt.status),
@@ -177,12 +283,8 @@ struct Sealed {
 }
 
 impl Sealed {
-    fn new(account: &Account, letter: &Push<'_>) -> Self {
-        let Settings {
-            mode,
-            format,
-            original_id,
-        } = Settings::of(account);
+    fn new(to: &Recipient<'_>, letter: &Push<'_>) -> Self {
+        let (mode, format, original_id) = (to.mode, to.format, letter.original_id);
         let readable = letter.body(format);
         if mode == Mode::Plain {
             return Self {
@@ -190,7 +292,7 @@ impl Sealed {
                 encrypted: None,
             };
         }
-        let encrypted = account.cipher.encrypt(readable.as_bytes(), 0, salt());
+        let encrypted = to.cipher.encrypt(readable.as_bytes(), 0, salt());
         let body = match (format, mode) {
             (Format::Xml, Mode::Compat) => format!(
                 "<xml>{}<Encrypt>{}</Encrypt></xml>",
@@ -218,35 +320,23 @@ impl Sealed {
     }
 }
 
-struct Settings<'a> {
-    mode: Mode,
-    format: Format,
-    original_id: &'a str,
-}
-
-impl<'a> Settings<'a> {
-    fn of(account: &'a Account) -> Self {
-        Self {
-            mode: account.settings.mode,
-            format: account.settings.format,
-            original_id: &account.settings.original_id,
-        }
-    }
-}
-
 /// Sixteen letters and digits for a frame, as the platform fills it.
-fn salt() -> [u8; 16] {
+pub(super) fn salt() -> [u8; 16] {
     random::bytes::<16>().map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)])
 }
 
 /// The callback's URL with a fresh signature.
-fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url::Url, Stamp) {
+pub(super) fn signed_url(
+    world: &World,
+    to: &Recipient<'_>,
+    extra: &[(&str, &str)],
+) -> (url::Url, Stamp) {
     let stamp = Stamp {
         timestamp: world.clock.now().seconds().to_string(),
         nonce: random::below(1_000_000_000).to_string(),
     };
-    let token = account.settings.token.expose_secret();
-    let mut url = account.callback_url.clone();
+    let token = to.token.expose_secret();
+    let mut url = to.url.clone();
     url.query_pairs_mut()
         .append_pair("signature", &sign(&[token, &stamp.timestamp, &stamp.nonce]))
         .append_pair("timestamp", &stamp.timestamp)
@@ -255,26 +345,27 @@ fn signed_url(world: &World, account: &Account, extra: &[(&str, &str)]) -> (url:
     (url, stamp)
 }
 
-struct Stamp {
-    timestamp: String,
-    nonce: String,
+pub(super) struct Stamp {
+    pub(super) timestamp: String,
+    pub(super) nonce: String,
 }
 
 async fn attempt(
     world: &World,
     account: &Account,
+    to: &Recipient<'_>,
     openid: &str,
     sealed: &Sealed,
-) -> (Attempt, Option<Shown>) {
-    let (mut url, stamp) = signed_url(world, account, &[("openid", openid)]);
+) -> (Attempt, Result<Option<Given>, Wrong>) {
+    let (mut url, stamp) = signed_url(world, to, &[("openid", openid)]);
     if let Some(encrypted) = &sealed.encrypted {
-        let token = account.settings.token.expose_secret();
+        let token = to.token.expose_secret();
         let signature = sign(&[token, &stamp.timestamp, &stamp.nonce, encrypted]);
         url.query_pairs_mut()
             .append_pair("encrypt_type", "aes")
             .append_pair("msg_signature", &signature);
     }
-    let content_type = match account.settings.format {
+    let content_type = match to.format {
         Format::Xml => "text/xml",
         Format::Json => "application/json",
     };
@@ -285,21 +376,16 @@ async fn attempt(
         .body(sealed.body.clone());
     let (status, body) = match answer(request).await {
         Ok(answer) => answer,
-        Err(error) => return (Attempt::failed(None, error), None),
+        Err(error) => return (Attempt::failed(None, error), Ok(None)),
     };
-    let mut attempt = Attempt {
+    let judged = judge(world, account, to, openid, status, &body);
+    let attempt = Attempt {
         status: Some(status),
         answer: body.chars().take(EXCERPT_CHARS).collect(),
-        error: None,
+        error: judged.as_ref().err().map(ToString::to_string),
         elapsed_ms: 0,
     };
-    match judge(world, account, status, &body) {
-        Ok(reply) => (attempt, reply),
-        Err(error) => {
-            attempt.error = Some(error.to_owned());
-            (attempt, None)
-        }
-    }
+    (attempt, judged)
 }
 
 impl Attempt {
@@ -314,12 +400,14 @@ impl Attempt {
 }
 
 /// Status and bounded body, or why there is none.
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
+pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), String> {
     // The URL carries a signature, so it stays out of reports.
     let told = |error: reqwest::Error| {
         let error = error.without_url();
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        // The first cause says what an operator can mend: refused, timed out, no such name.
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let first = causes.last().map(ToString::to_string);
+        first.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
     };
     let mut response = request.send().await.map_err(told)?;
     let mut body = Vec::new();
@@ -337,60 +425,6 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, String), Strin
     ))
 }
 
-/// What the platform makes of an answer.
-fn judge(
-    world: &World,
-    account: &Account,
-    status: u16,
-    body: &str,
-) -> Result<Option<Shown>, &'static str> {
-    if status != 200 {
-        return Err("the status is not 200");
-    }
-    if body.is_empty() || body == "success" {
-        return Ok(None);
-    }
-    let reply = Reply::parse(body).ok_or("neither success nor a reply")?;
-    let reply = match (account.settings.mode, reply.get("Encrypt")) {
-        (Mode::Safe, None) => return Err("a reply in safe mode must be encrypted"),
-        (Mode::Plain, Some(_)) => return Err("a reply in plain mode must not be encrypted"),
-        (_, None) => reply,
-        (_, Some(encrypted)) => open(account, &reply, encrypted)?,
-    };
-    let shown = reply.into_shown().ok_or("a reply of no known kind")?;
-    let media = |id: &str, kind| {
-        let found = world
-            .shelf
-            .check(account.index, id, &[kind], world.clock.now());
-        found.map_err(|_| "the reply names a media id that does not exist")
-    };
-    match &shown {
-        Some(Shown::Image { media_id }) => media(media_id, MediaKind::Image)?,
-        Some(Shown::Voice { media_id }) => media(media_id, MediaKind::Voice)?,
-        Some(Shown::Video { media_id, .. }) => media(media_id, MediaKind::Video)?,
-        Some(Shown::Text { content }) if content.len() > 2048 => {
-            return Err("the reply's text is longer than 2048 bytes");
-        }
-        _ => {}
-    }
-    Ok(shown)
-}
-
-fn open(account: &Account, reply: &Reply, encrypted: &str) -> Result<Reply, &'static str> {
-    let token = account.settings.token.expose_secret();
-    let part = |name: &str| reply.get(name).unwrap_or_default();
-    let signed = [token, part("TimeStamp"), part("Nonce"), encrypted];
-    if !verify(&signed, part("MsgSignature")) {
-        return Err("the reply's signature is wrong");
-    }
-    let opened = account
-        .cipher
-        .decrypt(encrypted)
-        .map_err(|_| "the reply cannot be decrypted")?;
-    let text = String::from_utf8(opened.message).map_err(|_| "the reply is not UTF-8")?;
-    Reply::parse(&text).ok_or("the encrypted reply is no reply")
-}
-
 /// The handshake by which the platform checks a new callback URL: a signed GET whose `echostr` must
 /// come back as it is.
 pub(super) async fn handshake(world: &World, account: &Account) -> Attempt {
@@ -399,7 +433,10 @@ pub(super) async fn handshake(world: &World, account: &Account) -> Attempt {
         1 + random::below(9),
         random::below(1_000_000_000_000_000_000)
     );
-    let (url, _) = signed_url(world, account, &[("echostr", &echo)]);
+    let Some(to) = Recipient::of(world, account) else {
+        return Attempt::failed(None, "no server listens for the account".to_owned());
+    };
+    let (url, _) = signed_url(world, &to, &[("echostr", &echo)]);
     let started = Instant::now();
     let mut attempt = match answer(world.client.get(url)).await {
         Err(error) => Attempt::failed(None, error),

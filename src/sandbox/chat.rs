@@ -21,6 +21,9 @@ pub enum Author {
     Account,
     /// By the answer to a callback.
     PassiveReply,
+    TemplateMessage,
+    SubscriptionNotice,
+    MassSend,
     /// The phone itself.
     Phone,
 }

@@ -1,7 +1,7 @@
 //! The control handle: lets people appear and act, sets faults, and tells what really happened.
 //!
 //! The HTTP control API (`routes`) and the page are thin layers over it; tests and the demo use it
-//! in process. Each act changes the platform first and is pushed to the account afterwards.
+//! in process. What followers do is in `act`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,25 +10,21 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::callback::{self, Attempt, Pushed};
-use super::chat::{Author, ChatLine};
-use super::event::Action;
+use super::callback::{self, Attempt};
+use super::chat::ChatLine;
 use super::fault::{CALLBACK, Fault, FaultKind, FaultState};
 use super::followers::Follower;
-use super::media::{Media, MediaKind};
-use super::message::Shown;
-use super::quota::Api;
+use super::media::Media;
+use super::quota::{Api, QuotaState};
 use super::record::SentWithBody;
 use super::settings::{Format, Mode};
-use super::{Account, World, lock, page, random};
+use super::{Account, World, component, lock, random};
 use crate::clock::Timestamp;
 
 /// People per request.
 const FOLLOWERS_MAX: usize = 1_000_000;
 /// Openids that an answer names.
 const OPENIDS_NAMED_MAX: usize = 10_000;
-/// Bytes of anything a follower writes or taps.
-const WRITTEN_BYTES_MAX: usize = 8 * 1024;
 /// Lines of one chat.
 const CHAT_LINES_MAX: usize = 100;
 
@@ -37,6 +33,8 @@ const CHAT_LINES_MAX: usize = 100;
 pub enum ControlError {
     #[error("no account has this app id")]
     NoAccount,
+    #[error("no component has this app id")]
+    NoComponent,
     #[error("nobody has this openid: add a follower first")]
     NoFollower,
     #[error("this openid is taken, or the sandbox is full")]
@@ -97,8 +95,10 @@ pub struct AccountState {
     pub following: u64,
     /// Verdicts of custom/send by code.
     pub verdicts: BTreeMap<i32, u64>,
-    /// custom/send as `openapi/quota/get` reports it.
-    pub send_quota: serde_json::Value,
+    /// Every interface's quota and how much of it is used.
+    pub quotas: Vec<QuotaState>,
+    /// How often `clear_quota` was called in this month.
+    pub clears: u32,
 }
 
 /// Operates a sandbox; cheap to clone.
@@ -112,7 +112,11 @@ impl Control {
         Self { world }
     }
 
-    fn account(&self, app_id: &str) -> Result<&Account, ControlError> {
+    pub(super) fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    pub(super) fn account(&self, app_id: &str) -> Result<&Account, ControlError> {
         self.world.account(app_id).ok_or(ControlError::NoAccount)
     }
 
@@ -151,143 +155,14 @@ impl Control {
         Ok(FollowersAdded { count, openids })
     }
 
-    /// Lets a follower do something and pushes it to the account; returns when the account has
-    /// answered or the platform has given up.
-    pub async fn act(
-        &self,
-        app_id: &str,
-        openid: &str,
-        action: Action,
-    ) -> Result<Pushed, ControlError> {
-        let account = self.account(app_id)?;
-        // The instant as it is sent, in whole seconds, is also the one that grants count from.
-        let at = Timestamp::from_seconds(self.world.clock.now().seconds());
-        let (openid, action) = self.change(account, openid, action, at)?;
-        let pushed = callback::push(&self.world, account, &openid, &action, at).await;
-        let now = self.world.clock.now();
-        let show = |author, shown| {
-            self.world
-                .chats
-                .add(account.index, Arc::clone(&openid), author, shown, now);
-        };
-        // Whoever left sees neither replies nor complaints.
-        if action != Action::Unfollow {
-            if let Some(reply) = pushed.reply.clone() {
-                show(Author::PassiveReply, reply);
-            }
-            if !pushed.accepted && !pushed.dropped {
-                show(Author::Phone, Shown::Unavailable);
-            }
-        }
-        self.world.changed(account.index, &openid);
-        Ok(pushed)
-    }
-
-    /// What an act changes on the platform, before anybody is told.
-    fn change(
-        &self,
-        account: &Account,
-        openid: &str,
-        action: Action,
-        at: Timestamp,
-    ) -> Result<(Arc<str>, Action), ControlError> {
-        let (openid, follower) = account
-            .followers
-            .get(openid)
-            .ok_or(ControlError::NoFollower)?;
-        let action = self.complete(account, &follower, action)?;
-        let profile = account.settings.profile;
-        match &action {
-            Action::Follow { scene } => {
-                if !account
-                    .followers
-                    .follow(&openid, profile, scene.as_deref(), at)
-                {
-                    return Err(ControlError::AlreadyFollowing);
-                }
-            }
-            Action::Unfollow => {
-                if !account.followers.unfollow(&openid) {
-                    return Err(ControlError::NotFollowing);
-                }
-            }
-            _ if !follower.following => return Err(ControlError::NotFollowing),
-            other => {
-                if let Some(cause) = other.cause() {
-                    account.followers.allow(&openid, profile, cause, at);
-                }
-            }
-        }
-        let (author, shown) = match &action {
-            Action::Text { text } | Action::Tap { text, .. } => (
-                Author::Follower,
-                Shown::Text {
-                    content: text.clone(),
-                },
-            ),
-            Action::Image { media_id } => {
-                let media_id = media_id.clone().unwrap_or_default();
-                (Author::Follower, Shown::Image { media_id })
-            }
-            action => (
-                Author::Phone,
-                Shown::Did {
-                    action: action.clone(),
-                },
-            ),
-        };
-        self.world
-            .chats
-            .add(account.index, Arc::clone(&openid), author, shown, at);
-        self.world.changed(account.index, &openid);
-        Ok((openid, action))
-    }
-
-    /// Checks an action and fills in what it leaves open.
-    fn complete(
-        &self,
-        account: &Account,
-        follower: &Follower,
-        action: Action,
-    ) -> Result<Action, ControlError> {
-        let written = match &action {
-            Action::Text { text } => text.as_str(),
-            Action::Tap { text, .. } => text,
-            Action::Click { key } => key,
-            Action::Scan { scene } | Action::Follow { scene: Some(scene) } => scene,
-            Action::Follow { scene: None } | Action::Unfollow | Action::Image { .. } => "-",
-        };
-        if written.is_empty() || written.len() > WRITTEN_BYTES_MAX {
-            return Err(ControlError::Invalid("write 1 to 8192 bytes"));
-        }
-        // Controls have no form in XML 1.0, so no phone can send them.
-        if written
-            .chars()
-            .any(|character| character.is_control() && !"\n\r\t".contains(character))
-        {
-            return Err(ControlError::Invalid("control characters cannot be sent"));
-        }
-        match action {
-            Action::Scan { scene } if !follower.following => {
-                Ok(Action::Follow { scene: Some(scene) })
-            }
-            Action::Image { media_id } if follower.following => {
-                let now = self.world.clock.now();
-                let media_id = match media_id {
-                    Some(id) if self.world.shelf.get(&id, now).is_some() => id,
-                    Some(_) => return Err(ControlError::NoPicture),
-                    None => self
-                        .world
-                        .shelf
-                        .upload(account.index, MediaKind::Image, page::picture(), now)
-                        .map_err(|_| ControlError::Invalid("the sandbox holds too many files"))?,
-                };
-                Ok(Action::Image {
-                    media_id: Some(media_id),
-                })
-            }
-            action => Ok(action),
-        }
+    /// Lets a follower shut out everything that the account sends, or let it in again. The platform
+    /// tells nobody.
+    pub fn mute(&self, app_id: &str, openid: &str, muted: bool) -> Result<(), ControlError> {
+        let followers = &self.account(app_id)?.followers;
+        let changed = followers.with(openid, |follower| follower.muted = muted);
+        changed.ok_or(ControlError::NoFollower)?;
+        self.world.touch();
+        Ok(())
     }
 
     /// The GET by which the platform checks a callback URL.
@@ -317,7 +192,7 @@ impl Control {
         self.world.faults.clear();
     }
 
-    /// Up to `max` custom/send calls after number `after`, in order; of one account or follower
+    /// Up to `max` messages after number `after`, in order; of one account or follower
     /// when named.
     pub fn sent(
         &self,
@@ -376,6 +251,7 @@ impl Control {
         let now = self.world.clock.now();
         let account = |account: &Account| {
             let (people, following) = account.followers.counts();
+            let (quotas, clears) = account.quotas.states(now);
             AccountState {
                 app_id: Arc::clone(&account.app_id),
                 name: account.settings.name.clone(),
@@ -385,10 +261,8 @@ impl Control {
                 people,
                 following,
                 verdicts: lock(&account.verdicts).clone(),
-                send_quota: account
-                    .quotas
-                    .report(Api::Send.path(), now)
-                    .unwrap_or_default(),
+                quotas,
+                clears,
             }
         };
         SandboxState {
@@ -406,12 +280,27 @@ fn check_fault(fault: &Fault) -> Result<(), ControlError> {
         FaultKind::Delay { .. } => None,
         _ => Some(false),
     };
+    if fault.event.is_some() && fault.api != CALLBACK {
+        return Err(ControlError::Invalid("only callbacks tell events"));
+    }
+    let has_result = [Api::TemplateSend, Api::NoticeSend, Api::MassSend]
+        .iter()
+        .any(|api| api.path() == fault.api);
+    if matches!(fault.kind, FaultKind::Undelivered { .. }) && !has_result {
+        return Err(ControlError::Invalid(
+            "undelivered is for message/template/send, subscribe/bizsend and mass/send",
+        ));
+    }
     if for_callback.is_some_and(|wanted| wanted != (fault.api == CALLBACK)) {
         return Err(ControlError::Invalid(
             "callbacks know the faults drop, lose_answer and delay; calls know all others",
         ));
     }
-    if fault.api != CALLBACK && fault.api != "*" && Api::at(&fault.api).is_none() {
+    if fault.api != CALLBACK
+        && fault.api != "*"
+        && Api::at(&fault.api).is_none()
+        && !component::is_api(&fault.api)
+    {
         return Err(ControlError::Invalid(
             "api must be a known path, `*` or `callback`",
         ));

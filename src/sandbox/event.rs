@@ -1,14 +1,14 @@
 //! What a follower does, and the callback body that tells the account of it.
 //!
-//! Bodies have the shapes of the platform's samples, as XML with CDATA or as JSON. Encryption and
-//! delivery are in `callback`, the effects on the follower in `control`.
-
-use std::fmt::Write;
+//! Bodies have the shapes of the platform's samples. Encryption and delivery are in `callback`, the
+//! effects on the follower in `act`, and events that no follower caused in `result`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::fields::{self, Field, Fields};
 use super::grant::Cause;
+use super::result::Outcome;
 use super::settings::Format;
 use crate::clock::Timestamp;
 
@@ -44,6 +44,47 @@ pub enum Action {
         id: String,
         text: String,
     },
+    /// Answers a window that asks for consent to subscription notices.
+    Popup {
+        answers: Vec<PopupAnswer>,
+        /// 1 on a page, 2 in an article.
+        #[serde(default = "in_article")]
+        scene: u8,
+    },
+    /// Withdraws consent to subscription notices where they are managed.
+    Withdraw {
+        template_ids: Vec<String>,
+    },
+}
+
+fn in_article() -> u8 {
+    2
+}
+
+/// What a follower answers about one template.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PopupAnswer {
+    pub template_id: String,
+    pub accept: bool,
+}
+
+/// What the account is told.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A follower did something.
+    Acted(Action),
+    /// The platform is done with a message.
+    Ended(Outcome),
+}
+
+impl Event {
+    /// What logs and faults call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Acted(action) => action.name(),
+            Self::Ended(outcome) => outcome.name(),
+        }
+    }
 }
 
 impl Action {
@@ -51,14 +92,14 @@ impl Action {
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             Self::Follow { .. } => Some(Cause::Follow),
-            Self::Unfollow => None,
+            Self::Unfollow | Self::Popup { .. } | Self::Withdraw { .. } => None,
             Self::Text { .. } | Self::Image { .. } => Some(Cause::Message),
             Self::Click { .. } | Self::Tap { .. } => Some(Cause::Click),
             Self::Scan { .. } => Some(Cause::Scan),
         }
     }
 
-    /// What logs call it.
+    /// What logs and faults call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Follow { .. } => "follow",
@@ -68,6 +109,8 @@ impl Action {
             Self::Click { .. } => "click",
             Self::Scan { .. } => "scan",
             Self::Tap { .. } => "tap",
+            Self::Popup { .. } => "popup",
+            Self::Withdraw { .. } => "withdraw",
         }
     }
 }
@@ -79,17 +122,12 @@ pub(super) struct Push<'a> {
     pub(super) openid: &'a str,
     /// Its second is the `CreateTime`.
     pub(super) at: Timestamp,
-    pub(super) action: &'a Action,
+    pub(super) event: &'a Event,
     /// Unique per message; events carry none.
     pub(super) msg_id: u64,
     /// Address of a picture the follower sent.
     pub(super) picture_url: &'a str,
     pub(super) media_id: &'a str,
-}
-
-enum Field {
-    Text(String),
-    Number(i64),
 }
 
 impl Push<'_> {
@@ -103,82 +141,105 @@ impl Push<'_> {
 
     /// The elements inside `<xml>`.
     pub(super) fn xml_fields(&self) -> String {
-        let mut xml = String::with_capacity(512);
-        for (name, field) in self.fields() {
-            // Writing into a String cannot fail.
-            let _ = match field {
-                Field::Text(text) => write!(xml, "<{name}>{}</{name}>", cdata(&text)),
-                Field::Number(number) => write!(xml, "<{name}>{number}</{name}>"),
-            };
-        }
-        xml
+        fields::xml(&self.fields())
     }
 
     /// The members of the JSON object.
     pub(super) fn json_fields(&self) -> Map<String, Value> {
-        let member = |(name, field): (&str, Field)| {
-            let value = match field {
-                Field::Text(text) => Value::String(text),
-                Field::Number(number) => Value::from(number),
-            };
-            (name.to_owned(), value)
-        };
-        self.fields().into_iter().map(member).collect()
+        fields::json(&self.fields())
     }
 
-    fn fields(&self) -> Vec<(&'static str, Field)> {
-        let text = |text: &str| Field::Text(text.to_owned());
+    fn fields(&self) -> Fields {
         let mut fields = vec![
-            ("ToUserName", text(self.original_id)),
-            ("FromUserName", text(self.openid)),
+            ("ToUserName", Field::text(self.original_id)),
+            ("FromUserName", Field::text(self.openid)),
             ("CreateTime", Field::Number(self.at.seconds())),
         ];
-        let event = |name: &'static str, key: &str| {
+        fields.extend(match self.event {
+            Event::Acted(action) => self.acted(action),
+            Event::Ended(outcome) => outcome.fields(),
+        });
+        fields
+    }
+
+    fn acted(&self, action: &Action) -> Fields {
+        let text = Field::text;
+        let event = |name: &str, key: &str| {
             vec![
                 ("MsgType", text("event")),
                 ("Event", text(name)),
                 ("EventKey", text(key)),
             ]
         };
-        let msg_id = (
-            "MsgId",
-            Field::Number(i64::try_from(self.msg_id).unwrap_or(i64::MAX)),
-        );
-        match self.action {
-            Action::Follow { scene: None } => fields.extend(event("subscribe", "")),
+        let scanned = |name: &str, key: &str, scene: &str| {
+            let mut fields = event(name, key);
+            fields.push(("Ticket", text(&ticket(scene))));
+            fields
+        };
+        let listed = |name: &str, around: &'static str, entries| {
+            vec![
+                ("MsgType", text("event")),
+                ("Event", text(name)),
+                (around, Field::List(entries)),
+            ]
+        };
+        let msg_id = ("MsgId", Field::number(self.msg_id));
+        match action {
+            Action::Follow { scene: None } => event("subscribe", ""),
             Action::Follow { scene: Some(scene) } => {
-                fields.extend(event("subscribe", &format!("qrscene_{scene}")));
-                fields.push(("Ticket", text(&ticket(scene))));
+                scanned("subscribe", &format!("qrscene_{scene}"), scene)
             }
-            Action::Unfollow => fields.extend(event("unsubscribe", "")),
-            Action::Click { key } => fields.extend(event("CLICK", key)),
-            Action::Scan { scene } => {
-                fields.extend(event("SCAN", scene));
-                fields.push(("Ticket", text(&ticket(scene))));
-            }
-            Action::Text { text: content } => {
-                fields.extend([
-                    ("MsgType", text("text")),
-                    ("Content", text(content)),
-                    msg_id,
-                ]);
-            }
-            Action::Tap { id, text: content } => {
-                fields.extend([
-                    ("MsgType", text("text")),
-                    ("Content", text(content)),
-                    msg_id,
-                ]);
-                fields.push(("bizmsgmenuid", text(id)));
-            }
-            Action::Image { .. } => fields.extend([
+            Action::Unfollow => event("unsubscribe", ""),
+            Action::Click { key } => event("CLICK", key),
+            Action::Scan { scene } => scanned("SCAN", scene, scene),
+            Action::Text { text: content } => vec![
+                ("MsgType", text("text")),
+                ("Content", text(content)),
+                msg_id,
+            ],
+            Action::Tap { id, text: content } => vec![
+                ("MsgType", text("text")),
+                ("Content", text(content)),
+                msg_id,
+                ("bizmsgmenuid", text(id)),
+            ],
+            Action::Image { .. } => vec![
                 ("MsgType", text("image")),
                 ("PicUrl", text(self.picture_url)),
                 msg_id,
                 ("MediaId", text(self.media_id)),
-            ]),
+            ],
+            Action::Popup { answers, scene } => {
+                let entry = |answer: &PopupAnswer| {
+                    let status = if answer.accept { "accept" } else { "reject" };
+                    vec![
+                        ("TemplateId", text(&answer.template_id)),
+                        ("SubscribeStatusString", text(status)),
+                        ("PopupScene", Field::Number(i64::from(*scene))),
+                    ]
+                };
+                let entries = answers.iter().map(entry).collect();
+                listed(
+                    "subscribe_msg_popup_event",
+                    "SubscribeMsgPopupEvent",
+                    entries,
+                )
+            }
+            Action::Withdraw { template_ids } => {
+                let entry = |id: &String| {
+                    vec![
+                        ("TemplateId", text(id)),
+                        ("SubscribeStatusString", text("reject")),
+                    ]
+                };
+                let entries = template_ids.iter().map(entry).collect();
+                listed(
+                    "subscribe_msg_change_event",
+                    "SubscribeMsgChangeEvent",
+                    entries,
+                )
+            }
         }
-        fields
     }
 }
 
@@ -189,21 +250,20 @@ fn ticket(scene: &str) -> String {
     format!("gQH47joAAAAAAAAAASxodHRwOi8vd2VpeGluLnFxLmNvbS9xL2{scene}")
 }
 
-/// Text as CDATA; an end mark inside is split over two sections.
-pub(super) fn cdata(text: &str) -> String {
-    format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn body(action: &Action, format: Format) -> String {
+        body_of(&Event::Acted(action.clone()), format)
+    }
+
+    fn body_of(event: &Event, format: Format) -> String {
         let push = Push {
             original_id: "gh_1",
             openid: "oAnn",
             at: Timestamp(1_500_000_000_999),
-            action,
+            event,
             msg_id: 23_000_000_000_000_001,
             picture_url: "http://p",
             media_id: "m",
@@ -237,6 +297,34 @@ mod tests {
             serde_json::from_str(&body(&Action::Click { key: "K".into() }, Format::Json)).unwrap();
         assert_eq!(json["Event"], "CLICK");
         assert_eq!(json["CreateTime"], 1_500_000_000);
+    }
+
+    #[test]
+    fn consent_and_results_have_the_shape_of_the_platforms_samples() {
+        let answer = |template_id: &str, accept| PopupAnswer {
+            template_id: template_id.to_owned(),
+            accept,
+        };
+        let popup = Action::Popup {
+            answers: vec![answer("VRR", true), answer("9nL", false)],
+            scene: 2,
+        };
+        assert!(body(&popup, Format::Xml).ends_with(
+            "<Event><![CDATA[subscribe_msg_popup_event]]></Event><SubscribeMsgPopupEvent>\
+             <List><TemplateId><![CDATA[VRR]]></TemplateId><SubscribeStatusString>\
+             <![CDATA[accept]]></SubscribeStatusString><PopupScene>2</PopupScene></List>\
+             <List><TemplateId><![CDATA[9nL]]></TemplateId><SubscribeStatusString>\
+             <![CDATA[reject]]></SubscribeStatusString><PopupScene>2</PopupScene></List>\
+             </SubscribeMsgPopupEvent></xml>"
+        ));
+        let result = Event::Ended(Outcome::Template {
+            msg_id: 200_163_836,
+            status: "failed:user block".to_owned(),
+        });
+        assert!(body_of(&result, Format::Xml).ends_with(
+            "<Event><![CDATA[TEMPLATESENDJOBFINISH]]></Event><MsgID>200163836</MsgID>\
+             <Status><![CDATA[failed:user block]]></Status></xml>"
+        ));
     }
 
     #[test]

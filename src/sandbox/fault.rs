@@ -52,6 +52,15 @@ pub enum FaultKind {
         #[serde(default = "not_latest")]
         code: i32,
     },
+    /// Template messages, subscription notices and mass sends only: the call is accepted, nobody
+    /// receives the message, and the result says this.
+    Undelivered {
+        #[serde(default = "system_failed")]
+        status: String,
+        /// `ErrorCode` of a subscription notice.
+        #[serde(default = "system_error")]
+        code: i32,
+    },
     /// Callbacks only: the event is never pushed.
     Drop,
     /// Callbacks only: the answer is taken as lost, so the event is pushed again.
@@ -60,6 +69,14 @@ pub enum FaultKind {
 
 fn gibibyte() -> u64 {
     1 << 30
+}
+
+fn system_failed() -> String {
+    "failed: system failed".to_owned()
+}
+
+fn system_error() -> i32 {
+    -1
 }
 
 fn not_latest() -> i32 {
@@ -84,6 +101,7 @@ impl FaultKind {
             Self::Redirect { .. } => "redirect",
             Self::Errcode { .. } => "errcode",
             Self::KillTokens { .. } => "kill_tokens",
+            Self::Undelivered { .. } => "undelivered",
             Self::Drop => "drop",
             Self::LoseAnswer => "lose_answer",
         }
@@ -108,6 +126,10 @@ pub struct Fault {
     /// One follower; everybody when absent.
     #[serde(default)]
     pub openid: Option<String>,
+    /// Callbacks only: what they tell, such as `follow`, `popup` or `template_result`; anything when
+    /// absent.
+    #[serde(default)]
+    pub event: Option<String>,
     #[serde(flatten)]
     pub kind: FaultKind,
     /// How many calls it hits; without end when absent.
@@ -129,6 +151,7 @@ impl Fault {
             api: api.to_owned(),
             account: None,
             openid: None,
+            event: None,
             kind,
             times: Some(times),
             probability: None,
@@ -158,6 +181,10 @@ impl Fault {
                 .openid
                 .as_deref()
                 .is_none_or(|openid| call.openid == Some(openid))
+            && self
+                .event
+                .as_deref()
+                .is_none_or(|event| call.event == Some(event))
     }
 }
 
@@ -170,6 +197,8 @@ pub(super) struct Target<'a> {
     pub(super) api: &'a str,
     pub(super) account: Option<&'a str>,
     pub(super) openid: Option<&'a str>,
+    /// What a callback tells.
+    pub(super) event: Option<&'a str>,
     /// At the door the body has not been read: only resets before it happen there.
     pub(super) is_at_door: bool,
 }
@@ -281,6 +310,7 @@ mod tests {
             api: SEND,
             account: Some("wx1"),
             openid,
+            event: None,
             is_at_door: false,
         }
     }

@@ -4,7 +4,7 @@
 //! held longer than a look at one follower. People are added and change, never removed: an openid
 //! that left is still a valid openid.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,9 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::errcode::Refusal;
-use super::grant::{Cause, Grant};
+use super::grant::{Cause, Grant, Rule};
 use super::lock;
-use super::settings::Profile;
 use crate::clock::Timestamp;
 
 /// A power of two well above the number of cores.
@@ -37,6 +36,27 @@ pub struct Follower {
     pub scene: Option<Box<str>>,
     /// What they allow the account; may have ended.
     pub grant: Option<Grant>,
+    /// Subscription notices they agreed to and have not received yet, by template.
+    #[serde(default)]
+    pub consents: BTreeMap<Box<str>, u32>,
+    /// They let nothing of this account through (拒收).
+    #[serde(default)]
+    pub muted: bool,
+    /// Number of a calendar month, and the mass messages received in it.
+    #[serde(default)]
+    pub(super) mass: (i64, u32),
+}
+
+/// What a mass message finds behind an openid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MassFate {
+    /// Nobody of this account.
+    Stranger,
+    /// Somebody who does not follow.
+    Left,
+    /// They let nothing through, or had enough in this month.
+    Filtered,
+    Received(Arc<str>),
 }
 
 /// Everybody of one account.
@@ -82,6 +102,9 @@ impl Followers {
             followed_at: None,
             scene: None,
             grant: None,
+            consents: BTreeMap::new(),
+            muted: false,
+            mass: (0, 0),
         };
         shard.insert(Arc::clone(&openid), follower);
         order.push(Arc::clone(&openid));
@@ -97,7 +120,7 @@ impl Followers {
 
     /// Takes one message from the follower's grant, or says what the platform answers:
     /// 40003 for a stranger, 43004 for one who never followed, 45015 for one who left or whose
-    /// grant ended, 45047 for a spent grant.
+    /// grant ended, 48002 for one who muted the account, 45047 for a spent grant.
     pub(super) fn spend(&self, openid: &str, now: Timestamp) -> Result<Arc<str>, Refusal> {
         let mut shard = lock(self.shard(openid));
         let (key, _) = shard.get_key_value(openid).ok_or(Refusal::OPENID)?;
@@ -109,6 +132,9 @@ impl Followers {
                 Some(_) => Refusal::GRANT_CLOSED,
             });
         }
+        if follower.muted {
+            return Err(Refusal::MUTED);
+        }
         follower
             .grant
             .as_mut()
@@ -117,11 +143,56 @@ impl Followers {
         Ok(key)
     }
 
+    /// Changes one person; `None` for a stranger.
+    pub(super) fn with<T>(
+        &self,
+        openid: &str,
+        change: impl FnOnce(&mut Follower) -> T,
+    ) -> Option<T> {
+        lock(self.shard(openid)).get_mut(openid).map(change)
+    }
+
+    /// Takes one consent to notices of a template: 40003 for a stranger, 43101 without consent.
+    pub(super) fn spend_consent(&self, openid: &str, template: &str) -> Result<Arc<str>, Refusal> {
+        let (key, _) = self.get(openid).ok_or(Refusal::OPENID)?;
+        let spent = self.with(openid, |follower| {
+            let left = follower.consents.get_mut(template)?;
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                follower.consents.remove(template);
+            }
+            Some(())
+        });
+        spent.flatten().map(|()| key).ok_or(Refusal::NO_CONSENT)
+    }
+
+    /// Lets a mass message in, at most `max` of them in one month. One that does not arrive after
+    /// all is not counted.
+    pub(super) fn take_mass(&self, openid: &str, month: i64, max: u32, arrives: bool) -> MassFate {
+        let Some((key, _)) = self.get(openid) else {
+            return MassFate::Stranger;
+        };
+        let fate = self.with(openid, |follower| {
+            if !follower.following {
+                return MassFate::Left;
+            }
+            if follower.mass.0 != month {
+                follower.mass = (month, 0);
+            }
+            if follower.muted || follower.mass.1 >= max {
+                return MassFate::Filtered;
+            }
+            follower.mass.1 += u32::from(arrives);
+            MassFate::Received(key)
+        });
+        fate.unwrap_or(MassFate::Stranger)
+    }
+
     /// Begins to follow at `at`; whether that is news.
     pub(super) fn follow(
         &self,
         openid: &str,
-        profile: Profile,
+        rule: Rule,
         scene: Option<&str>,
         at: Timestamp,
     ) -> bool {
@@ -136,7 +207,7 @@ impl Followers {
             follower.followed_at = Some(at);
             follower.scene = scene.map(Into::into);
             // What was allowed before an unfollow is gone.
-            follower.grant = Some(Grant::open(None, profile, Cause::Follow, at));
+            follower.grant = Some(rule.open(None, Cause::Follow, at));
         }
         is_new
     }
@@ -154,10 +225,10 @@ impl Followers {
     }
 
     /// Opens a grant of a person who follows.
-    pub(super) fn allow(&self, openid: &str, profile: Profile, cause: Cause, at: Timestamp) {
+    pub(super) fn allow(&self, openid: &str, rule: Rule, cause: Cause, at: Timestamp) {
         let mut shard = lock(self.shard(openid));
         if let Some(follower) = shard.get_mut(openid).filter(|follower| follower.following) {
-            follower.grant = Some(Grant::open(follower.grant, profile, cause, at));
+            follower.grant = Some(rule.open(follower.grant, cause, at));
         }
     }
 
@@ -229,9 +300,19 @@ impl Followers {
 mod tests {
     use std::time::Duration;
 
+    use super::super::rules::Stacking;
+    use super::super::settings::Profile;
     use super::*;
 
     const START: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn rule(profile: Profile) -> Rule {
+        Rule {
+            profile,
+            stacking: Stacking::Max,
+            last_instant_counts: false,
+        }
+    }
 
     fn people(names: &[&str]) -> Followers {
         let followers = Followers::new(10);
@@ -246,7 +327,7 @@ mod tests {
         let followers = people(&["ann", "bob"]);
         assert_eq!(followers.spend("eve", START), Err(Refusal::OPENID));
         assert_eq!(followers.spend("ann", START), Err(Refusal::REQUIRE_FOLLOW));
-        assert!(followers.follow("bob", Profile::Wechat2023, None, START));
+        assert!(followers.follow("bob", rule(Profile::Wechat2023), None, START));
         assert!(followers.spend("bob", START).is_ok());
         assert!(followers.unfollow("bob"));
         assert_eq!(followers.spend("bob", START), Err(Refusal::GRANT_CLOSED));
@@ -255,11 +336,11 @@ mod tests {
     #[test]
     fn following_again_begins_with_a_fresh_grant() {
         let followers = people(&["ann"]);
-        followers.follow("ann", Profile::Wechat2023, None, START);
-        followers.allow("ann", Profile::Wechat2023, Cause::Message, START);
+        followers.follow("ann", rule(Profile::Wechat2023), None, START);
+        followers.allow("ann", rule(Profile::Wechat2023), Cause::Message, START);
         followers.unfollow("ann");
         let later = START.plus(Duration::from_secs(10));
-        followers.follow("ann", Profile::Wechat2023, Some("7"), later);
+        followers.follow("ann", rule(Profile::Wechat2023), Some("7"), later);
         let grant = followers.get("ann").unwrap().1.grant.unwrap();
         assert_eq!(
             (grant.left, grant.closes_at),
@@ -271,7 +352,7 @@ mod tests {
     fn pages_hold_followers_only_and_go_on_after_the_last() {
         let followers = people(&["a", "b", "c", "d"]);
         for openid in ["a", "b", "d"] {
-            followers.follow(openid, Profile::Wechat48h, None, START);
+            followers.follow(openid, rule(Profile::Wechat48h), None, START);
         }
         let page = |after| followers.page(after, 2).map(|page| page.join(","));
         assert_eq!(page(None).as_deref(), Some("a,b"));
@@ -286,5 +367,36 @@ mod tests {
         assert!(followers.add("a", "", "en").is_some());
         assert!(followers.add("a", "", "en").is_none());
         assert!(followers.add("b", "", "en").is_none());
+    }
+
+    #[test]
+    fn one_consent_is_one_notice() {
+        let followers = people(&["ann"]);
+        followers.with("ann", |ann| ann.consents.insert("t".into(), 2));
+        for wanted in [true, true, false] {
+            let spent = followers.spend_consent("ann", "t");
+            assert_eq!(spent.is_ok(), wanted, "{spent:?}");
+        }
+        assert_eq!(
+            followers.spend_consent("ann", "u"),
+            Err(Refusal::NO_CONSENT)
+        );
+        assert_eq!(followers.spend_consent("eve", "t"), Err(Refusal::OPENID));
+    }
+
+    #[test]
+    fn a_month_takes_so_many_mass_messages() {
+        let followers = people(&["ann", "bob"]);
+        followers.follow("ann", rule(Profile::Wechat48h), None, START);
+        let mut fates = [1, 1, 1, 2]
+            .map(|month| followers.take_mass("ann", month, 2, true))
+            .into_iter();
+        let received = MassFate::Received("ann".into());
+        assert_eq!(fates.next(), Some(received.clone()));
+        assert_eq!(fates.next(), Some(received.clone()));
+        assert_eq!(fates.next(), Some(MassFate::Filtered));
+        assert_eq!(fates.next(), Some(received));
+        assert_eq!(followers.take_mass("bob", 1, 2, true), MassFate::Left);
+        assert_eq!(followers.take_mass("eve", 1, 2, true), MassFate::Stranger);
     }
 }

@@ -42,6 +42,9 @@ pub struct Burst {
     /// How many callbacks are on their way at once.
     #[serde(default = "some")]
     pub concurrency: usize,
+    /// The account is told nothing, as while the platform cannot reach it.
+    #[serde(default)]
+    pub silent: bool,
 }
 
 fn some() -> usize {
@@ -61,7 +64,7 @@ pub struct BurstReport {
     pub p95_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
-    /// Statuses of last attempts; `none` where no answer came.
+    /// Statuses of last attempts; `none` where no answer came. Empty for a silent burst.
     pub statuses: BTreeMap<String, usize>,
 }
 
@@ -83,6 +86,7 @@ impl Control {
                 control: self.clone(),
                 account: burst.account.clone(),
                 action: burst.action,
+                silent: burst.silent,
                 openids: Arc::clone(&openids),
                 next: Arc::clone(&next),
             };
@@ -138,6 +142,7 @@ struct Walk {
     control: Control,
     account: String,
     action: BurstAction,
+    silent: bool,
     openids: Arc<Vec<Arc<str>>>,
     next: Arc<AtomicUsize>,
 }
@@ -155,6 +160,11 @@ impl Walk {
                 BurstAction::Unfollow => Action::Unfollow,
             };
             let started = Instant::now();
+            if self.silent {
+                let acted = self.control.act_silently(&self.account, openid, action);
+                report.count += usize::from(acted.is_ok());
+                continue;
+            }
             let Ok(pushed) = self.control.act(&self.account, openid, action).await else {
                 continue;
             };

@@ -3,6 +3,7 @@
 //! Shapes and refusals follow the platform's page on customer-service messages. Whether the
 //! follower may be written to is not asked here (`followers`), nor is anything recorded (`send`).
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,9 +11,6 @@ use super::errcode::Refusal;
 use super::event::Action;
 use super::media::{MediaKind, Shelf};
 use crate::clock::Timestamp;
-
-/// Largest text in bytes of UTF-8.
-const TEXT_BYTES_MAX: usize = 2048;
 
 /// What a phone shows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -60,6 +58,14 @@ pub enum Shown {
         appid: String,
         pagepath: String,
         thumb_media_id: String,
+    },
+    /// A template with its values: a template message or a subscription notice.
+    Template {
+        template_id: String,
+        title: String,
+        /// Names and values.
+        rows: Vec<(String, String)>,
+        url: String,
     },
     /// What the follower did other than writing.
     Did {
@@ -170,9 +176,9 @@ struct MiniProgram {
     thumb_media_id: String,
 }
 
-/// Reads a body: 44002 when empty, 47001 when it is not the JSON asked for, 40033 when it escapes
+/// Reads a call's body: 44002 when empty, 47001 when it is not the JSON asked for, 40033 when it escapes
 /// Chinese characters instead of writing them.
-pub(super) fn parse(body: &[u8]) -> Result<Call, Refusal> {
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() {
         return Err(Refusal::EMPTY_POST);
     }
@@ -213,6 +219,8 @@ pub(super) struct Context<'a> {
     pub(super) account: usize,
     pub(super) shelf: &'a Shelf,
     pub(super) now: Timestamp,
+    /// By the account's rules.
+    pub(super) text_bytes_max: usize,
 }
 
 impl Context<'_> {
@@ -230,7 +238,7 @@ impl Call {
     /// What the phone will show, or the refusal of the content.
     pub(super) fn into_shown(self, context: Context<'_>) -> Result<Shown, Refusal> {
         match self.msgtype.as_str() {
-            "text" => text(self.text),
+            "text" => text(self.text, context.text_bytes_max),
             "image" => {
                 let file = self.image.ok_or(Refusal::MEDIA_ID)?;
                 let media_id = context.media(file.media_id, &[MediaKind::Image])?;
@@ -298,12 +306,12 @@ impl Call {
     }
 }
 
-fn text(text: Option<Text>) -> Result<Shown, Refusal> {
+fn text(text: Option<Text>, bytes_max: usize) -> Result<Shown, Refusal> {
     let content = text.map(|text| text.content).unwrap_or_default();
     if content.is_empty() {
         return Err(Refusal::EMPTY_CONTENT);
     }
-    if content.len() > TEXT_BYTES_MAX {
+    if content.len() > bytes_max {
         return Err(Refusal::CONTENT_SIZE);
     }
     Ok(Shown::Text { content })
@@ -373,8 +381,9 @@ mod tests {
             account: 0,
             shelf: &shelf,
             now: Timestamp(0),
+            text_bytes_max: 2048,
         };
-        parse(body.as_bytes())?.into_shown(context)
+        json::<Call>(body.as_bytes())?.into_shown(context)
     }
 
     #[test]

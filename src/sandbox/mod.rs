@@ -1,43 +1,58 @@
 //! The sandbox: the WeChat platform, played by us on a port of its own.
 //!
-//! It speaks the wire protocol from the server's side (tokens, customer messages, media, users,
-//! quotas, error codes), pushes encrypted callbacks when a follower acts, enforces grants by its
-//! own reading of the rules, shows a phone in the browser, and breaks on demand in every way a
-//! platform can. It remembers what really arrived, so that tests can ask it instead of us.
+//! It speaks the wire protocol from the server's side (tokens, every carrier of messages, media,
+//! users and tags, quotas, error codes), pushes encrypted callbacks when a follower acts or a
+//! message is done, enforces grants and permissions by its own reading of the rules, shows a phone
+//! in the browser, and breaks on demand in every way a platform can. It plays its side toward
+//! third-party platforms as well, and the check that they must pass. It remembers what really
+//! arrived, so that tests can ask it instead of us.
 //!
 //! With a state file a restart goes on where it stopped (`snapshot` says with what); without one
 //! it is a new platform. Deliberately absent: TLS, and any rule of the product's own `policy`.
 
+mod accounts;
+mod act;
+mod answer;
 mod callback;
+mod carrier;
 mod chat;
+mod component;
+mod conformance;
 mod control;
 mod errcode;
 mod event;
 mod fault;
+mod fields;
 mod followers;
 mod grant;
 mod guard;
 mod keeper;
 mod listener;
 mod load;
+mod mass;
 mod media;
 mod message;
+mod notice;
+mod once;
 mod page;
 mod quota;
 mod random;
 mod record;
 mod reply;
+mod result;
 mod routes;
+mod rules;
 mod send;
 mod service;
 mod settings;
 mod snapshot;
 mod spoil;
+mod tags;
 mod tokens;
 mod users;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -53,11 +68,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use callback::{Attempt, Pushed};
+pub use carrier::Carrier;
 pub use chat::{Author, ChatLine};
+pub use component::{
+    AccountsAdded, Act, Authorized, AuthorizerKind, AuthorizerState, ComponentAccount,
+    ComponentAct, ComponentRules, ComponentState, EventPushed, NewAccounts, SandboxComponent,
+};
+pub use conformance::{
+    ConformanceOptions, ConformanceReport, ConformanceStep, ConformanceVerdict, GROUPS_MAX,
+};
 pub use control::{
     AccountState, Control, ControlError, FollowersAdded, NewFollowers, SandboxState,
 };
-pub use event::Action;
+pub use event::{Action, PopupAnswer};
 pub use fault::{Fault, FaultKind, FaultState};
 pub use followers::Follower;
 pub use grant::{Cause, Grant};
@@ -65,9 +88,11 @@ pub use keeper::StateError;
 pub use load::{Burst, BurstAction, BurstReport};
 pub use media::Media;
 pub use message::{Choice, Shown};
+pub use quota::QuotaState;
 pub use record::{Sent, SentWithBody};
+pub use rules::{AccountKind, AccountRules, CallQuota, Stacking, Template, TemplateKind};
 pub use settings::{
-    Format, MenuButton, Mode, Profile, SandboxAccount, SandboxLimits, SandboxSettings, SendQuota,
+    Format, MenuButton, Mode, Profile, SandboxAccount, SandboxLimits, SandboxSettings,
 };
 
 use crate::clock::{Clock, Timestamp};
@@ -76,16 +101,25 @@ use crate::inbound::cipher::{Cipher, KeyError};
 /// How long open connections may go on after a stop.
 const STOP_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Accounts that may be added under components while it runs.
+const LATER_ACCOUNTS_MAX: usize = 10_000;
+
 /// Why a sandbox did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    #[error("the sandbox needs at least one account")]
+    #[error("the sandbox needs at least one account or component")]
     NoAccount,
     #[error("two accounts of the sandbox have the app id {0}")]
     SameAppId(String),
     #[error("account {0} of the sandbox needs a callback URL that begins with http:// or https://")]
     CallbackUrl(String),
-    #[error("account {app_id} of the sandbox cannot encrypt")]
+    #[error(
+        "component {0} of the sandbox needs an event URL and a message URL that contains $APPID$"
+    )]
+    ComponentUrl(String),
+    #[error("account {app_id} of the sandbox has rules that cannot be played: {problem}")]
+    Rules { app_id: String, problem: String },
+    #[error("{app_id} cannot encrypt in the sandbox")]
     Key { app_id: String, source: KeyError },
     #[error("open the sandbox's record file {}", path.display())]
     Record { path: PathBuf, source: io::Error },
@@ -131,6 +165,7 @@ impl Sandbox {
                 .run_with_graceful_shutdown(service, stopped.cancelled(), Some(STOP_PATIENCE))
                 .await
         });
+        component::keep_pushing_tickets(&world);
         tracing::info!(%addr, "the sandbox is open");
         Ok(Running {
             addr,
@@ -179,8 +214,8 @@ impl Running {
 struct World {
     clock: Arc<dyn Clock>,
     addr: SocketAddr,
-    accounts: Vec<Account>,
-    by_app_id: HashMap<String, usize>,
+    accounts: accounts::Accounts,
+    components: component::Components,
     limits: SandboxLimits,
     tokens: tokens::Tokens,
     shelf: media::Shelf,
@@ -195,7 +230,7 @@ struct World {
     trapped: AtomicU64,
     /// Something changed that the state file does not have yet.
     is_unsaved: AtomicBool,
-    /// Cancelled when the sandbox stops, so that open event streams end.
+    /// Cancelled when the sandbox stops, so that open event streams and endless tasks end.
     closed: CancellationToken,
 }
 
@@ -207,8 +242,15 @@ struct Account {
     settings: SandboxAccount,
     callback_url: url::Url,
     cipher: Cipher,
+    kind: AuthorizerKind,
+    /// Without one, only a component can take its callbacks.
+    has_own_server: bool,
     followers: followers::Followers,
     quotas: quota::Quotas,
+    /// Names that callers gave to template messages.
+    notices: once::Once,
+    mass: mass::Mass,
+    tags: tags::Tags,
     /// First characters of every openid, as on the platform.
     openid_prefix: String,
     next_msg_id: AtomicU64,
@@ -243,17 +285,24 @@ impl World {
     ) -> Result<Self, StartError> {
         let limits = settings.limits;
         let now = clock.now();
-        let mut accounts = Vec::new();
-        let mut by_app_id = HashMap::new();
-        for (index, account) in settings.accounts.into_iter().enumerate() {
-            let app_id = account.app_id.clone();
-            if by_app_id.insert(app_id.clone(), index).is_some() {
-                return Err(StartError::SameAppId(app_id));
-            }
-            accounts.push(Account::new(index, account, limits, now)?);
-        }
-        if accounts.is_empty() {
+        let components = component::Components::new(settings.components)?;
+        if settings.accounts.is_empty() && components.is_empty() {
             return Err(StartError::NoAccount);
+        }
+        let later = if components.is_empty() {
+            0
+        } else {
+            LATER_ACCOUNTS_MAX
+        };
+        let accounts_max = settings.accounts.len() + later;
+        let accounts = accounts::Accounts::new(accounts_max);
+        for account in settings.accounts {
+            let app_id = account.app_id.clone();
+            let make = |index| Account::new(index, account, limits, now);
+            accounts.add(&app_id, make).map_err(|error| match error {
+                accounts::NotAdded::Made(error) => error,
+                _ => StartError::SameAppId(app_id.clone()),
+            })?;
         }
         let record = record::Record::open(
             settings.record_file.as_deref(),
@@ -264,12 +313,12 @@ impl World {
             path: settings.record_file.unwrap_or_default(),
             source,
         })?;
-        Ok(Self {
+        let world = Self {
             clock,
             addr,
-            tokens: tokens::Tokens::new(accounts.len()),
+            tokens: tokens::Tokens::new(accounts_max),
             accounts,
-            by_app_id,
+            components,
             limits,
             shelf: media::Shelf::new(limits.media_bytes_max),
             faults: fault::Faults::default(),
@@ -281,11 +330,18 @@ impl World {
             trapped: AtomicU64::new(0),
             is_unsaved: AtomicBool::new(false),
             closed: CancellationToken::new(),
-        })
+        };
+        for component in world.components.iter() {
+            for account in &component.settings.accounts {
+                let added = world.add_account(account);
+                added.map_err(|_| StartError::SameAppId(account.app_id.clone()))?;
+            }
+        }
+        Ok(world)
     }
 
     fn account(&self, app_id: &str) -> Option<&Account> {
-        self.accounts.get(*self.by_app_id.get(app_id)?)
+        self.accounts.get(self.accounts.index_of(app_id)?)
     }
 
     /// Something changed that is to outlive a restart.
@@ -325,6 +381,10 @@ impl Account {
             .ok()
             .filter(|url| ["http", "https"].contains(&url.scheme()))
             .ok_or_else(|| StartError::CallbackUrl(settings.app_id.clone()))?;
+        if let Some(problem) = settings.rules.problem() {
+            let app_id = settings.app_id;
+            return Err(StartError::Rules { app_id, problem });
+        }
         // The platform's message ids have 17 digits; these go on after a restart.
         let first_msg_id = u64::try_from(now.0).unwrap_or(1).saturating_mul(10_000);
         Ok(Self {
@@ -332,14 +392,35 @@ impl Account {
             app_id: settings.app_id.as_str().into(),
             callback_url,
             cipher,
+            kind: AuthorizerKind::default(),
+            has_own_server: true,
             followers: followers::Followers::new(limits.followers_max),
-            quotas: quota::Quotas::new(settings.quota),
+            quotas: quota::Quotas::new(&settings.rules),
+            notices: once::Once::new(notice::CLIENT_ID_LIFE),
+            mass: mass::Mass::new(),
+            tags: tags::Tags::default(),
             openid_prefix: format!("o{}", random::text(6)),
             next_msg_id: AtomicU64::new(first_msg_id),
             verdicts: Mutex::default(),
             pushes: Mutex::default(),
             settings,
         })
+    }
+
+    /// Lets a call in: 48001 where the account may not call it, 45011 and 45009 where it called too
+    /// often.
+    fn admit(&self, api: quota::Api, now: Timestamp) -> Result<(), errcode::Refusal> {
+        self.settings.rules.permit(api)?;
+        self.quotas.spend(api, now)
+    }
+
+    /// How grants open here.
+    fn grant_rule(&self) -> grant::Rule {
+        grant::Rule {
+            profile: self.settings.profile,
+            stacking: self.settings.rules.stacking,
+            last_instant_counts: self.settings.rules.last_instant_counts,
+        }
     }
 
     /// An id that no message had before.

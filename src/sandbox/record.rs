@@ -1,4 +1,7 @@
-//! The truth: every custom/send call that reached the platform, in order.
+//! The truth: every message that reached the platform, by whatever carrier, in order.
+//!
+//! A call is one entry, a mass send one for each follower it was accepted for, and a passive reply
+//! one for each attempt of its callback that brought it.
 //!
 //! Crash tests hold what the product believes against this. A call is here, and in the record file
 //! as far as the operating system is concerned, before it is answered. Memory is bounded: the
@@ -14,6 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use super::carrier::Carrier;
 use super::lock;
 use crate::clock::Timestamp;
 
@@ -34,6 +38,13 @@ pub struct Sent {
     pub account: Arc<str>,
     /// As in the body; empty when it named none.
     pub openid: Arc<str>,
+    pub carrier: Carrier,
+    /// Of a passive reply: which attempt of its callback it answered, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// What the platform's result will be called by, where the carrier has results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub msg_id: Option<u64>,
     pub msgtype: Box<str>,
     /// The platform's verdict; what the caller heard of it is up to `fault`.
     pub errcode: i32,
@@ -78,6 +89,9 @@ pub(super) struct Received<'a> {
     pub(super) at: Timestamp,
     pub(super) account: Arc<str>,
     pub(super) openid: Arc<str>,
+    pub(super) carrier: Carrier,
+    pub(super) attempt: Option<u32>,
+    pub(super) msg_id: Option<u64>,
     pub(super) msgtype: &'a str,
     pub(super) errcode: i32,
     pub(super) received: bool,
@@ -134,6 +148,9 @@ impl Record {
             at: call.at,
             account: call.account,
             openid: call.openid,
+            carrier: call.carrier,
+            attempt: call.attempt,
+            msg_id: call.msg_id,
             msgtype: call.msgtype.into(),
             errcode: call.errcode,
             received: call.received,
@@ -241,6 +258,9 @@ mod tests {
             at: Timestamp(1),
             account: "wx".into(),
             openid: openid.into(),
+            carrier: Carrier::CustomerMessage,
+            attempt: None,
+            msg_id: None,
             msgtype: "text",
             errcode: 0,
             received: true,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::World;
+use super::component::ComponentAct;
 use super::control::{Control, ControlError, NewFollowers};
 use super::event::Action;
 use super::fault::Fault;
@@ -27,8 +28,19 @@ const SENT_MAX: usize = 10_000;
 struct Act {
     account: String,
     openid: String,
+    /// The account is told nothing.
+    #[serde(default)]
+    silent: bool,
     #[serde(flatten)]
     action: Action,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mute {
+    account: String,
+    openid: String,
+    muted: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +95,9 @@ impl Problem {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let status = match error {
-            ControlError::NoAccount | ControlError::NoFollower => StatusCode::NOT_FOUND,
+            ControlError::NoAccount | ControlError::NoComponent | ControlError::NoFollower => {
+                StatusCode::NOT_FOUND
+            }
             ControlError::AlreadyFollowing
             | ControlError::NotFollowing
             | ControlError::NotAdded => StatusCode::CONFLICT,
@@ -123,6 +137,8 @@ fn get(control: &Control, parts: &[&str], request: &Request) -> Result<Response,
         ["api", "messages", account, openid] => json_of(&control.messages(account, openid)?),
         ["api", "followers", account, openid] => json_of(&control.follower(account, openid)?),
         ["api", "faults"] => json_of(&control.faults()),
+        ["api", "component", app_id] => json_of(&control.component(app_id)?),
+        ["api", "component", app_id, account] => json_of(&control.authorizer(app_id, account)?),
         _ => Err(Problem::no_address()),
     }
 }
@@ -135,7 +151,16 @@ async fn post(control: &Control, operation: &str, request: Request) -> Result<Re
         }
         "act" => {
             let act: Act = body(request).await?;
+            if act.silent {
+                control.act_silently(&act.account, &act.openid, act.action)?;
+                return json_of(&control.follower(&act.account, &act.openid)?);
+            }
             json_of(&control.act(&act.account, &act.openid, act.action).await?)
+        }
+        "mute" => {
+            let mute: Mute = body(request).await?;
+            control.mute(&mute.account, &mute.openid, mute.muted)?;
+            json_of(&control.follower(&mute.account, &mute.openid)?)
         }
         "faults" => {
             let new: NewFaults = body(request).await?;
@@ -148,6 +173,10 @@ async fn post(control: &Control, operation: &str, request: Request) -> Result<Re
         "burst" => {
             let burst: Burst = body(request).await?;
             json_of(&control.burst(&burst).await?)
+        }
+        "component" => {
+            let asked: ComponentAct = body(request).await?;
+            json_of(&control.act_on_component(asked).await?)
         }
         "handshake" => {
             let wanted: Handshake = body(request).await?;

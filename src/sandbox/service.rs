@@ -7,7 +7,7 @@ use std::sync::Arc;
 use poem::http::StatusCode;
 use poem::{Endpoint, Request, Response, Result};
 
-use super::{World, guard, page, routes, wire};
+use super::{World, component, guard, page, routes, wire};
 
 /// Everything behind the sandbox's port.
 #[derive(Clone, Debug)]
@@ -26,7 +26,10 @@ impl Endpoint for Service {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let path = request.uri().path();
-        if path.starts_with("/cgi-bin/") {
+        if component::is_api(path) {
+            return Ok(component::answer(&self.world, request).await);
+        }
+        if path.starts_with("/cgi-bin/") && !component::is_page(path) {
             return Ok(wire::answer(&self.world, request).await);
         }
         if let Err(reason) = guard::check(&self.world, &request) {
@@ -37,6 +40,8 @@ impl Endpoint for Service {
         }
         let response = if path.starts_with("/sandbox/") {
             routes::answer(&self.world, request).await
+        } else if component::is_page(path) {
+            component::page(&self.world, request).await
         } else if path == "/" || path.starts_with("/page/") {
             page::answer(&self.world, request).await
         } else {

@@ -1,7 +1,7 @@
 //! What a sandbox is told when it starts: its address, its accounts and its bounds.
 //!
 //! Every field that has a sensible default has one, so that a demo names only its accounts.
-//! Deliberately absent: rules of grants (`grant`) and of daily limits (`quota`).
+//! How the platform treats one account is in `rules`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +10,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::component::SandboxComponent;
+use super::rules::AccountRules;
+
 /// Everything a sandbox needs to know.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,8 +20,11 @@ pub struct SandboxSettings {
     /// Where it listens; loopback unless told otherwise. Port 0 takes a free one.
     #[serde(default = "loopback")]
     pub listen: SocketAddr,
-    /// The official accounts that exist on this platform; at least one.
+    /// The official accounts that exist on this platform; at least one, or a component.
     pub accounts: Vec<SandboxAccount>,
+    /// The third-party platforms that accounts may authorize.
+    #[serde(default)]
+    pub components: Vec<SandboxComponent>,
     /// Every custom/send call is appended here as one JSON line before it is answered.
     #[serde(default)]
     pub record_file: Option<PathBuf>,
@@ -38,6 +44,7 @@ impl SandboxSettings {
         Self {
             listen: loopback(),
             accounts,
+            components: Vec::new(),
             record_file: None,
             state_file: None,
             limits: SandboxLimits::default(),
@@ -80,9 +87,9 @@ pub struct SandboxAccount {
     /// Buttons below the chat; each pushes a CLICK event.
     #[serde(default)]
     pub menu: Vec<MenuButton>,
-    /// Limits of custom/send.
+    /// How the platform treats it: kind, limits, and what documents leave open.
     #[serde(default)]
-    pub quota: SendQuota,
+    pub rules: AccountRules,
 }
 
 /// One button of an account's menu.
@@ -138,26 +145,6 @@ impl Profile {
     }
 }
 
-/// Limits of custom/send for one account.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SendQuota {
-    /// 45009 beyond it, until midnight in Beijing.
-    pub per_day: u64,
-    /// 45011 beyond it, until the next minute; unlimited when absent.
-    pub per_minute: Option<u64>,
-}
-
-impl Default for SendQuota {
-    /// A new account's daily limit, as the platform publishes it; it publishes none per minute.
-    fn default() -> Self {
-        Self {
-            per_day: 500_000,
-            per_minute: None,
-        }
-    }
-}
-
 /// Bounds of memory and time, so that a runaway caller cannot take the machine.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -178,12 +165,20 @@ pub struct SandboxLimits {
     pub callback_spacing_ms: u64,
     /// Attempts per event, the first included; 3 by the platform's rules.
     pub callback_attempts_max: u32,
+    /// From an accepted template message, subscription notice or mass send to the push of its
+    /// result, in real milliseconds.
+    pub result_delay_ms: u64,
 }
 
 impl SandboxLimits {
     /// How long the platform waits for a callback's answer.
     pub fn callback_timeout(&self) -> Duration {
         Duration::from_millis(self.callback_timeout_ms)
+    }
+
+    /// From an accepted call to the push of its result.
+    pub fn result_delay(&self) -> Duration {
+        Duration::from_millis(self.result_delay_ms)
     }
 
     /// From the start of one attempt to the next.
@@ -203,6 +198,7 @@ impl Default for SandboxLimits {
             callback_timeout_ms: 5_000,
             callback_spacing_ms: 5_000,
             callback_attempts_max: 3,
+            result_delay_ms: 200,
         }
     }
 }

@@ -2,8 +2,8 @@
 //! one.
 //!
 //! Kept by app id, so that accounts may come, go and change places in the settings. Deliberately
-//! not kept: tokens (an old one is refused with 40001 and its holder asks for a new one, and the
-//! file holds no secret), faults, and the record beyond its last number, which has a file of its
+//! not kept: access tokens (an old one is refused with 40001 and its holder asks for a new one, and
+//! the file holds no account's secret), faults, and the record beyond its last number, which has a file of its
 //! own. Reading and writing are in `keeper`.
 
 use std::sync::Arc;
@@ -12,9 +12,13 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::chat::KeptLine;
+use super::component::KeptComponents;
 use super::followers::Follower;
+use super::mass::KeptMass;
 use super::media::{ID_CHARS, KeptMedia, Media};
+use super::once::KeptName;
 use super::quota::KeptQuotas;
+use super::tags::KeptTag;
 use super::{Account, World};
 
 /// The shape of the file; another one is not understood.
@@ -25,6 +29,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct Snapshot {
     pub(super) version: u32,
     record_seq: u64,
+    #[serde(default)]
+    components: KeptComponents,
     pub(super) accounts: Vec<KeptAccount>,
 }
 
@@ -39,6 +45,13 @@ pub(super) struct KeptAccount {
     chat: Vec<KeptLine>,
     pub(super) media: Vec<KeptMedia>,
     quotas: KeptQuotas,
+    /// Names of template messages.
+    #[serde(default)]
+    notices: Vec<KeptName>,
+    #[serde(default)]
+    mass: KeptMass,
+    #[serde(default)]
+    tags: Vec<KeptTag>,
 }
 
 impl Snapshot {
@@ -64,7 +77,7 @@ impl World {
         let now = self.clock.now();
         let mut files = Vec::new();
         let mut accounts = Vec::with_capacity(self.accounts.len());
-        for account in &self.accounts {
+        for account in self.accounts.iter() {
             let media = self.shelf.kept(account.index, now);
             let named = media.iter();
             files.extend(named.map(|(kept, media)| (kept.id.clone(), Arc::clone(media))));
@@ -76,11 +89,15 @@ impl World {
                 chat: self.chats.kept(account.index),
                 media: media.into_iter().map(|(kept, _)| kept).collect(),
                 quotas: account.quotas.kept(),
+                notices: account.notices.kept(),
+                mass: account.mass.kept(),
+                tags: account.tags.kept(),
             });
         }
         let snapshot = Snapshot {
             version: VERSION,
             record_seq: self.record.last_seq(),
+            components: self.kept_components(),
             accounts,
         };
         (snapshot, files)
@@ -95,10 +112,11 @@ impl World {
     ) -> Vec<KeptAccount> {
         let now = self.clock.now();
         self.record.restore(snapshot.record_seq);
+        self.restore_components(snapshot.components);
         let mut lines = Vec::new();
         let mut others = Vec::new();
         for mut kept in snapshot.accounts {
-            let index = self.by_app_id.get(&*kept.app_id).copied();
+            let index = self.accounts.index_of(&kept.app_id);
             let Some(account) = index.and_then(|index| self.accounts.get_mut(index)) else {
                 others.push(kept);
                 continue;
@@ -129,5 +147,9 @@ impl Account {
             .fetch_max(kept.next_msg_id, Ordering::Relaxed);
         self.followers.restore(kept.followers);
         self.quotas.restore(&kept.quotas);
+        self.notices.restore(kept.notices);
+        self.mass.restore(kept.mass);
+        let ordinal = |openid: &str| Some(self.followers.get(openid)?.1.ordinal);
+        self.tags.restore(kept.tags, ordinal);
     }
 }

@@ -48,6 +48,7 @@ pub(super) async fn spoil(kind: &FaultKind, right: String, trap: &str) -> Respon
         }
         FaultKind::Errcode { .. }
         | FaultKind::KillTokens { .. }
+        | FaultKind::Undelivered { .. }
         | FaultKind::Drop
         | FaultKind::LoseAnswer => json(right),
     }

@@ -1,7 +1,7 @@
 //! The platform's user calls: one follower, many followers, the list of all.
 //!
-//! Like the platform since 2021-12-27 it tells no nicknames; who does not follow is known by
-//! `subscribe: 0` alone.
+//! Like the platform since 2021-12-27 it tells no nicknames; of who does not follow it tells
+//! `subscribe: 0` and nothing else.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,8 +10,6 @@ use super::Account;
 use super::errcode::Refusal;
 use super::followers::Follower;
 
-/// Openids per page of the list.
-const PAGE_MAX: usize = 10_000;
 /// Openids per batch.
 const BATCH_MAX: usize = 100;
 
@@ -26,12 +24,13 @@ pub(super) fn info(account: &Account, openid: Option<&str>) -> Result<String, Re
 fn describe(account: &Account, openid: &str) -> Result<Value, Refusal> {
     let (openid, follower) = account.followers.get(openid).ok_or(Refusal::OPENID)?;
     if !follower.following {
-        return Ok(json!({"subscribe": 0, "openid": &*openid, "tagid_list": []}));
+        return Ok(json!({"subscribe": 0, "openid": &*openid}));
     }
-    Ok(follower_json(&openid, &follower))
+    let tags = account.tags.of(follower.ordinal);
+    Ok(follower_json(&openid, &follower, &tags))
 }
 
-fn follower_json(openid: &str, follower: &Follower) -> Value {
+fn follower_json(openid: &str, follower: &Follower, tags: &[u32]) -> Value {
     let scene = follower.scene.as_deref();
     let number = scene.and_then(|scene| scene.parse::<u32>().ok());
     let text = if number.is_some() {
@@ -46,19 +45,19 @@ fn follower_json(openid: &str, follower: &Follower) -> Value {
         "subscribe_time": follower.followed_at.map_or(0, |at| at.seconds()),
         "remark": "",
         "groupid": 0,
-        "tagid_list": [],
+        "tagid_list": tags,
         "subscribe_scene": if scene.is_some() { "ADD_SCENE_QR_CODE" } else { "ADD_SCENE_SEARCH" },
         "qr_scene": number.unwrap_or(0),
         "qr_scene_str": text,
     })
 }
 
-/// `user/get`: openids after `next`, 10,000 at a time.
+/// `user/get`: openids after `next`, a page at a time.
 pub(super) fn list(account: &Account, next: Option<&str>) -> Result<String, Refusal> {
     let next = next.filter(|next| !next.is_empty());
     let page = account
         .followers
-        .page(next, PAGE_MAX)
+        .page(next, account.settings.rules.page_max)
         .ok_or(Refusal::OPENID)?;
     let (_, total) = account.followers.counts();
     let Some(last) = page.last() else {

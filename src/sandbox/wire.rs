@@ -1,7 +1,7 @@
 //! The platform's HTTP calls: reads each, lets faults strike, and answers as the platform would.
 //!
-//! Refusals are JSON with status 200, as there. What a call does is in `send`, `tokens`, `media`,
-//! `users` and `quota`.
+//! Refusals are JSON with status 200, as there. What a call does is in `send`, `notice`, `mass`,
+//! `tokens`, `media`, `users`, `tags` and `quota`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,17 +14,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
+use super::carrier::Incoming;
 use super::errcode::{OK, Refusal};
 use super::fault::{Fault, FaultKind, Target};
 use super::media::{MediaKind, UPLOAD_BYTES_MAX};
 use super::quota::Api;
 use super::spoil::{json as answer_json, spoil};
 use super::tokens::Issuer;
-use super::{World, send, users};
+use super::{Account, World, mass, notice, send, tags, users};
 use crate::clock::Timestamp;
 
 /// Largest JSON body; the largest legal message has a few kilobytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// A mass send names up to 10,000 openids.
+const MASS_BYTES_MAX: usize = 1024 * 1024;
 /// A multipart body is its file and some headers.
 const FORM_BYTES_MAX: usize = UPLOAD_BYTES_MAX + 64 * 1024;
 
@@ -32,7 +35,7 @@ const FORM_BYTES_MAX: usize = UPLOAD_BYTES_MAX + 64 * 1024;
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    fn parse(query: &'a str) -> Self {
+    pub(super) fn parse(query: &'a str) -> Self {
         /// Calls have a handful.
         const PARAMETERS_MAX: usize = 16;
         Self(
@@ -54,7 +57,7 @@ impl<'a> Query<'a> {
 }
 
 /// Answers one call to `/cgi-bin/…`.
-pub(super) async fn answer(world: &World, mut request: Request) -> Response {
+pub(super) async fn answer(world: &Arc<World>, mut request: Request) -> Response {
     let now = world.clock.now();
     let refuse = |refusal: Refusal| answer_json(refusal.body(now));
     let uri = request.uri().clone();
@@ -81,6 +84,7 @@ pub(super) async fn answer(world: &World, mut request: Request) -> Response {
         .to_owned();
     let max = match api {
         Api::Upload | Api::UploadImage => FORM_BYTES_MAX,
+        Api::MassSend => MASS_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     };
     let Ok(body) = request.take_body().into_bytes_limit(max).await else {
@@ -88,9 +92,9 @@ pub(super) async fn answer(world: &World, mut request: Request) -> Response {
     };
     let fault = pick(world, api, &query, &body);
     if let Some(FaultKind::KillTokens { code }) = fault.as_deref().map(|fault| &fault.kind)
-        && let Ok(account) = world.tokens.check(query.token(), now)
+        && let Ok(account) = world.caller(query.token(), api.path(), now)
     {
-        world.tokens.kill(account, *code);
+        world.kill_tokens(account, *code);
     }
     let call = Called {
         world,
@@ -126,6 +130,7 @@ impl Aim {
             api: self.api.path(),
             account: self.account.as_deref(),
             openid: self.openid.as_deref(),
+            event: None,
             is_at_door: self.is_at_door,
         }
     }
@@ -153,7 +158,7 @@ fn target(
         .unwrap_or_default();
     let named = query.get("appid").or_else(|| body["appid"].as_str());
     let by_token = || {
-        let index = world.tokens.check(query.token(), world.clock.now()).ok()?;
+        let index = world.caller(query.token(), "", world.clock.now()).ok()?;
         Some(Arc::clone(&world.accounts[index].app_id))
     };
     aim.account = named.map(Into::into).or_else(by_token);
@@ -169,7 +174,7 @@ fn pick(world: &World, api: Api, query: &Query<'_>, body: &[u8]) -> Option<Arc<F
 
 /// A call that has been read.
 struct Called<'a> {
-    world: &'a World,
+    world: &'a Arc<World>,
     query: &'a Query<'a>,
     body: &'a [u8],
     now: Timestamp,
@@ -178,9 +183,22 @@ struct Called<'a> {
 impl Called<'_> {
     /// The answer, effects included; a fault that is not accepted has none.
     async fn carry_out(&self, api: Api, content_type: &str, fault: Option<&Fault>) -> String {
-        if api == Api::Send {
-            let code = send::receive(self.world, self.query.token(), self.body, fault);
-            return code.body(self.now);
+        let receive = match api {
+            Api::Send => Some(send::receive as fn(&Incoming<'_>) -> String),
+            Api::TemplateSend => Some(notice::receive_template as _),
+            Api::NoticeSend => Some(notice::receive_notice as _),
+            Api::MassSend => Some(mass::receive as _),
+            _ => None,
+        };
+        if let Some(receive) = receive {
+            let account = (self.world).caller(self.query.token(), api.path(), self.now);
+            return receive(&Incoming {
+                world: self.world,
+                account: account.map(|index| &self.world.accounts[index]),
+                body: self.body,
+                fault,
+                now: self.now,
+            });
         }
         if let Some(fault) = fault.filter(|fault| !fault.is_accepted()) {
             let code = match fault.kind {
@@ -200,9 +218,10 @@ impl Called<'_> {
     }
 
     /// The account of the call's token, with the call counted.
-    fn account(&self, api: Api) -> Result<usize, Refusal> {
-        let account = self.world.tokens.check(self.query.token(), self.now)?;
-        self.world.accounts[account].quotas.spend(api, self.now)?;
+    fn account(&self, api: Api) -> Result<&Account, Refusal> {
+        let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
+        let account = &self.world.accounts[account];
+        account.admit(api, self.now)?;
         Ok(account)
     }
 
@@ -210,25 +229,23 @@ impl Called<'_> {
         match api {
             Api::Token => self.token(),
             Api::StableToken => self.stable_token(),
-            Api::UserInfo => {
-                let account = &self.world.accounts[self.account(api)?];
-                users::info(account, self.query.get("openid"))
-            }
-            Api::UserList => {
-                let account = &self.world.accounts[self.account(api)?];
-                users::list(account, self.query.get("next_openid"))
-            }
-            Api::UserBatch => {
-                let account = &self.world.accounts[self.account(api)?];
-                users::batch(account, self.body)
-            }
+            Api::UserInfo => users::info(self.account(api)?, self.query.get("openid")),
+            Api::UserList => users::list(self.account(api)?, self.query.get("next_openid")),
+            Api::UserBatch => users::batch(self.account(api)?, self.body),
+            Api::TagCreate => tags::create(self.account(api)?, self.body),
+            Api::TagList => Ok(tags::list(self.account(api)?)),
+            Api::Tagging => tags::mark(self.account(api)?, self.body, true),
+            Api::Untagging => tags::mark(self.account(api)?, self.body, false),
+            Api::TagsOf => tags::of_one(self.account(api)?, self.body),
+            Api::Tagged => tags::members(self.account(api)?, self.body),
+            Api::MassGet => mass::state(self.account(api)?, self.body),
             Api::QuotaGet => {
-                let account = &self.world.accounts[self.account(api)?];
+                let account = self.account(api)?;
                 let path = self.string("cgi_path")?.unwrap_or_default();
                 Ok(account.quotas.report(&path, self.now)?.to_string())
             }
             Api::ClearQuota => {
-                let account = self.world.tokens.check(self.query.token(), self.now)?;
+                let account = (self.world).caller(self.query.token(), api.path(), self.now)?;
                 let account = &self.world.accounts[account];
                 if self.string("appid")?.as_deref() != Some(&account.app_id) {
                     return Err(Refusal::APP_ID);
@@ -236,7 +253,12 @@ impl Called<'_> {
                 account.quotas.clear(self.now)?;
                 Ok(OK.to_owned())
             }
-            Api::Send | Api::Upload | Api::UploadImage => Err(Refusal::URL),
+            Api::Send
+            | Api::TemplateSend
+            | Api::NoticeSend
+            | Api::MassSend
+            | Api::Upload
+            | Api::UploadImage => Err(Refusal::URL),
         }
     }
 
@@ -279,6 +301,9 @@ impl Called<'_> {
         if request.secret.is_empty() {
             return Err(Refusal::APP_SECRET_MISSING);
         }
+        if self.world.components.get(&request.appid).is_some() {
+            return Err(Refusal(61024));
+        }
         let account = self.world.account(&request.appid).ok_or(Refusal::APP_ID)?;
         let secret = account.settings.app_secret.expose_secret();
         if !bool::from(secret.as_bytes().ct_eq(request.secret.as_bytes())) {
@@ -290,7 +315,7 @@ impl Called<'_> {
     }
 
     async fn upload(&self, api: Api, content_type: &str) -> Result<String, Refusal> {
-        let account = self.account(api)?;
+        let account = self.account(api)?.index;
         let bytes = media_field(content_type, self.body.to_vec()).await;
         let bytes = bytes.ok_or(Refusal::MEDIA_MISSING)?;
         if api == Api::UploadImage {

@@ -18,6 +18,8 @@ use crate::store::{Error, Store};
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) key: DeliveryKey,
+    /// Whether a turn was handed out for it.
+    pub(super) handed: bool,
     /// Whether a call was made.
     pub(super) called: bool,
     /// When the answer came: an account's rest begins there.
@@ -61,6 +63,7 @@ pub(super) async fn attempt(
     let settled = settle(&store, clock.as_ref(), key, &ended).await;
     Done {
         key,
+        handed: true,
         called,
         answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
@@ -80,7 +83,11 @@ async fn learn_language(platform: &dyn Platform, send: &mut Send) -> Option<Stri
     Some(language)
 }
 
-fn parcel(send: &Send) -> Result<Parcel, Answer> {
+/// What a send brings, its words filled in.
+///
+/// # Errors
+/// The answer to settle it with: nothing was asked of the platform.
+pub(super) fn parcel(send: &Send) -> Result<Parcel, Answer> {
     let broken = |what: String| Answer::without_code(AnswerClass::Unsendable, what);
     let steps = &send.version.sequence.steps;
     let step = steps
@@ -108,7 +115,7 @@ fn parcel(send: &Send) -> Result<Parcel, Answer> {
 
 /// Records the answer. It is known here and nowhere else, so only a stopped writer ends the
 /// trying; then the intent stays, and the next start counts it as unknown.
-async fn settle(
+pub(super) async fn settle(
     store: &Store,
     clock: &dyn Clock,
     key: DeliveryKey,

@@ -7,6 +7,7 @@
 
 mod attempt;
 pub mod breaker;
+mod hand;
 pub mod platform;
 pub mod shelf;
 pub mod turns;
@@ -24,11 +25,12 @@ use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
-use crate::sender::attempt::{Done, attempt};
+use crate::sender::attempt::Done;
 use crate::sender::breaker::Breaker;
+use crate::sender::hand::{Hand, INTENTS_MAX};
 use crate::sender::platform::{Answer, AnswerClass, Platforms};
 use crate::sender::turns::{QUEUE_MAX, Turns};
-use crate::store::work::{DeliveryKey, Intended};
+use crate::store::work::DeliveryKey;
 use crate::store::{Error, Store, accounts, deliveries};
 
 /// How the sender works.
@@ -39,9 +41,6 @@ pub struct SenderSettings {
     /// Due deliveries in memory, of all accounts.
     pub queue_max: usize,
 }
-
-/// Deliveries that share one commit of their intents.
-const INTENTS_MAX: usize = 500;
 
 /// How often accounts' rows are looked through for deliveries that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -258,8 +257,11 @@ impl Sender {
     }
 
     fn finish(&mut self, done: Done) {
-        self.free += 1;
-        self.turns.done(done.key, done.called);
+        // What joined a mass send had no turn of its own.
+        if done.handed {
+            self.free += 1;
+            self.turns.done(done.key, done.called);
+        }
         let (account, now) = (done.key.account, done.answered_at);
         if let (true, Some(answer)) = (done.called, &done.answer) {
             self.note_success(account, answer.class, now);
@@ -320,65 +322,5 @@ impl Sender {
             .and_then(|tomorrow| tomorrow.start_of_day().ok())
             .map(|midnight| Timestamp(midnight.timestamp().as_millisecond()));
         midnight.unwrap_or(now.plus(ATTENTION_REST))
-    }
-}
-
-/// A hand of deliveries on its way from turn to attempt.
-struct Hand {
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    done_tx: mpsc::Sender<Done>,
-    attempts: TaskTracker,
-    platforms: Arc<dyn Platforms>,
-}
-
-impl Hand {
-    /// Has the intents committed, together or, when that fails, each on its own: one row that
-    /// cannot be read must not keep the others of its hand from being sent, again and again.
-    async fn intend(&self, keys: &[DeliveryKey]) -> Vec<Intended> {
-        match self.store.writer().intend(keys.to_vec()).await {
-            Ok(intended) => return intended,
-            Err(Error::Stopped) => return Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, deliveries = keys.len(), "intents not written: one by one");
-            }
-        }
-        let mut intended = Vec::with_capacity(keys.len());
-        for key in keys {
-            let alone = self.store.writer().intend(vec![*key]).await;
-            if let Err(error) = &alone {
-                tracing::error!(%error, enrollment.id = key.enrollment.0,
-                    "intent not written: the delivery stays due");
-            }
-            let one = alone.ok().and_then(|mut one| one.pop());
-            intended.push(one.unwrap_or(Intended::NotSent));
-        }
-        intended
-    }
-
-    async fn send(self, keys: Vec<DeliveryKey>) {
-        let mut intended = self.intend(&keys).await.into_iter();
-        for key in keys {
-            let platform = self.platforms.of(key.account);
-            match (intended.next(), platform) {
-                (Some(Intended::Send(send)), Some(platform)) => {
-                    let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
-                    let attempt = attempt(store, platform, Arc::clone(&self.clock), *send);
-                    self.attempts.spawn(async move {
-                        done_tx.send(attempt.await).await.ok();
-                    });
-                }
-                _ => {
-                    let done = Done {
-                        key,
-                        called: false,
-                        answered_at: self.clock.now(),
-                        answer: None,
-                        news: AccountNews::None,
-                    };
-                    self.done_tx.send(done).await.ok();
-                }
-            }
-        }
     }
 }

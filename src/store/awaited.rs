@@ -8,7 +8,7 @@ use crate::journey::ids::{AccountId, EnrollmentId, VersionId};
 use crate::store::Error;
 use crate::store::statement::{instant, int, over, small, statement, text};
 
-/// Longest id that is kept, in bytes; the platform's have up to 20 digits.
+/// Longest id of the platform's that is kept, in bytes; they have up to 20 digits.
 pub(super) const REFERENCE_BYTES_MAX: usize = 64;
 
 /// One message that was taken and not reported on yet.
@@ -30,7 +30,7 @@ pub(super) struct Awaited {
 /// The messages known under these ids.
 pub(super) async fn by_reference(
     tx: &DatabaseTransaction,
-    references: &[(AccountId, &str)],
+    references: &[(AccountId, String)],
 ) -> Result<Vec<Awaited>, Error> {
     if references.is_empty() {
         return Ok(Vec::new());

@@ -1,10 +1,12 @@
 //! One commit: load everybody concerned, decide in memory, write what changed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
@@ -76,6 +78,7 @@ impl<'a> Batch<'a> {
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
         let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
         let people = People::load(tx, works, knowledge.pseudonyms(), with_consents).await?;
+        let awaited = report::load(tx, works, &people).await?;
         let mut batch = Self {
             tx,
             knowledge,
@@ -83,7 +86,7 @@ impl<'a> Batch<'a> {
             next_follower,
             people,
             entries: Vec::new(),
-            awaited: report::load(tx, works).await?,
+            awaited,
             reported: Vec::new(),
             newly_awaited: Vec::new(),
             void: Vec::new(),
@@ -99,14 +102,12 @@ impl<'a> Batch<'a> {
                 Work::Receive {
                     account,
                     arrival,
-                    passive,
+                    offer,
                     ..
                 } => {
                     let fresh = fresh.contains(&index);
                     let mut taken = batch.receive(*account, arrival, Source::Told, fresh);
-                    if *passive && let Some(id) = batch.people.id_of(*account, &arrival.openid) {
-                        taken.passive = batch.answer_passively(id, arrival, fresh);
-                    }
+                    taken.passive = batch.answer(*account, arrival, *offer, fresh);
                     Answered::Taken(taken)
                 }
                 Work::Act {
@@ -207,11 +208,11 @@ impl<'a> Batch<'a> {
             enrolled: 0,
             passive: None,
         };
+        let id = self.people.id_of(account, &arrival.openid);
         let ours = match &arrival.event {
-            Event::Reported(report) if fresh => self.report(account, report),
+            Event::Reported(report) if fresh => self.report(account, id, report),
             _ => false,
         };
-        let id = self.people.id_of(account, &arrival.openid);
         let person = id.and_then(|id| self.people.by_id.get_mut(&id));
         let (true, Some(person), Some(account)) = (fresh, person, self.knowledge.account(account))
         else {
@@ -224,6 +225,9 @@ impl<'a> Batch<'a> {
                 .grants
                 .open(&account.profile, &arrival.event, opens_at);
         }
+        // A report can overtake the answer to the call that it is about.
+        let on_its_way = |fare: &Fare| fare.carrier == Carrier::SubscriptionNotice;
+        let ours = ours || person.fares.values().any(on_its_way);
         report::apply_consents(&mut person.consents, &arrival.event, ours);
         let catalog = self.knowledge.catalog();
         let now = self.moment.now;
@@ -351,6 +355,10 @@ impl<'a> Batch<'a> {
             .replies
             .retain(|reply| reply.enrollment != key.enrollment);
         let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
+        // An account that is not configured any more has no rules, and its answers count all the same.
+        let account = self.knowledge.account(key.account);
+        let profile = account.map(|account| Arc::clone(&account.profile));
+        let profile = profile.unwrap_or_default();
         let settled = settle::settle(
             &mut person.passages,
             &mut person.grants,
@@ -360,15 +368,16 @@ impl<'a> Batch<'a> {
                 step,
                 min_gap: version.sequence.min_gap,
                 fare,
+                profile: &profile,
             },
             &ended.answer,
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);
-        let reference = ended.answer.reference.as_deref();
+        let named = (ended.answer.reference.as_deref(), fare.fallback_of(step));
         let awaited = settled.entries.iter();
         let awaited =
-            awaited.filter_map(|entry| report::awaited(key.account, version.id, entry, reference));
+            awaited.filter_map(|entry| report::awaited(key.account, version.id, entry, named));
         self.newly_awaited.extend(awaited);
         let effects = Effects {
             entries: settled.entries,

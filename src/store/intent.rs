@@ -8,7 +8,7 @@ use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::{Enrollment, Entry, State};
 use crate::journey::event::Arrival;
-use crate::journey::ids::FollowerId;
+use crate::journey::ids::{AccountId, FollowerId};
 use crate::journey::outcome::Outcome;
 use crate::journey::receive::Effects;
 use crate::journey::sequence::Fallback;
@@ -17,11 +17,14 @@ use crate::policy::fare::Fare;
 use crate::policy::{self, Case, Verdict};
 use crate::store::batch::Batch;
 use crate::store::replies::Reply;
-use crate::store::work::{Confirmed, DeliveryKey, Ended, Intended, Passive, Send};
+use crate::store::work::{Confirmed, DeliveryKey, Ended, Intended, Offer, Passive, Send};
 
 /// How long the platform is given to come again with a callback whose answer it did not get: it does
 /// so after five seconds (page "passive user reply message").
 const REPEATED_WITHIN_MS: i64 = 6_500;
+
+/// Least time between two tries of the platform's; it waits five seconds.
+const TRIES_APART_MS: i64 = 1_000;
 
 /// How often the platform brings one callback, at most: after the last time nothing tells whether
 /// the answer arrived.
@@ -167,15 +170,22 @@ impl Batch<'_> {
 
     /// The step that may answer a fresh event itself, its intent committed; or, when the event comes
     /// again, the one that answered it before.
-    pub(super) fn answer_passively(
+    pub(super) fn answer(
         &mut self,
-        follower: FollowerId,
+        account: AccountId,
         arrival: &Arrival,
+        offer: Offer,
         fresh: bool,
     ) -> Option<Passive> {
-        if !fresh {
-            return self.answer_again(follower, arrival);
+        let follower = self.people.id_of(account, &arrival.openid)?;
+        match (offer, fresh) {
+            (Offer::Nothing, _) | (Offer::Repetition, true) => None,
+            (Offer::Step | Offer::Repetition, false) => self.answer_again(follower, arrival),
+            (Offer::Step, true) => self.answer_first(follower, arrival),
         }
+    }
+
+    fn answer_first(&mut self, follower: FollowerId, arrival: &Arrival) -> Option<Passive> {
         let now = self.moment.now;
         let person = self.people.by_id.get(&follower)?;
         let due =
@@ -214,7 +224,10 @@ impl Batch<'_> {
             .replies
             .iter_mut()
             .find(|one| one.created_at == arrival.created_at && one.digest == arrival.digest)?;
-        reply.answers = reply.answers.saturating_add(1);
+        // Copies that arrive together are one try: somebody between us doubles what passes.
+        if now.0.saturating_sub(reply.answered_at.0) >= TRIES_APART_MS {
+            reply.answers = reply.answers.saturating_add(1);
+        }
         reply.answered_at = now;
         let enrollment = reply.enrollment;
         let index = person

@@ -23,6 +23,10 @@ impl MigratorTrait for Files {
                 sql: include_str!("../../migrations/sqlite/0002_carriers.sql"),
             }),
             Box::new(File {
+                name: "0003_components",
+                sql: include_str!("../../migrations/sqlite/0003_components.sql"),
+            }),
+            Box::new(File {
                 name: "0004_sync",
                 sql: include_str!("../../migrations/sqlite/0004_sync.sql"),
             }),

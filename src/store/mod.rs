@@ -7,10 +7,13 @@
 pub mod accounts;
 pub mod assets;
 pub mod audit;
+pub mod authorizers;
 mod awaited;
 mod batch;
+pub mod components;
 mod consents;
 pub mod deliveries;
+pub mod directory;
 pub mod enrollments;
 mod entity;
 pub mod erasure;
@@ -70,6 +73,7 @@ pub struct Knowledge {
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
     account_changes: AtomicU64,
     pseudonyms: Pseudonyms,
+    authorizers: directory::Directory,
 }
 
 impl Knowledge {
@@ -115,8 +119,21 @@ impl Knowledge {
         write(&self.catalog, Arc::new(catalog));
     }
 
+    /// Who authorized a third-party platform of ours.
+    pub fn authorizers(&self) -> &directory::Directory {
+        &self.authorizers
+    }
+
     fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
-        write(&self.accounts, Arc::new(accounts));
+        self.change_accounts(|known| *known = accounts);
+    }
+
+    fn change_accounts(&self, change: impl FnOnce(&mut HashMap<AccountId, Arc<Account>>)) {
+        let mut slot = match self.accounts.write() {
+            Ok(slot) => slot,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        change(Arc::make_mut(&mut slot));
         self.account_changes.fetch_add(1, Ordering::Release);
     }
 }
@@ -179,6 +196,7 @@ impl Store {
     ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
         let path = sqlite::path_of(&settings.url)?;
         let lock = sqlite::lock(&path)?;
+        sqlite::create(&path)?;
         let write = sqlite::connect_writer(&path).await?;
         migrations::apply(&write).await?;
         let epoch = sqlite::next_epoch(&write, clock.now()).await?;

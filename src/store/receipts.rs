@@ -21,13 +21,15 @@ pub struct ReceiptKey {
 }
 
 /// The words of stored kinds; a kind's number is its place, counted from 1.
-pub const KINDS: [&str; 8] = [
+pub const KINDS: [&str; 10] = [
     "followed",
     "unfollowed",
     "scanned",
     "clicked",
     "message",
     OTHER,
+    "consents",
+    "report",
     FOUND,
     MISSED,
 ];

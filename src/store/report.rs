@@ -6,20 +6,29 @@ use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
 use crate::journey::event::{Event, Report};
-use crate::journey::ids::{AccountId, VersionId};
+use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
+use crate::journey::sequence::Fallback;
 use crate::policy::consent::Consents;
 use crate::store::Error;
 use crate::store::awaited::{self, Awaited, REFERENCE_BYTES_MAX};
 use crate::store::batch::Batch;
+use crate::store::load::People;
 use crate::store::work::Work;
 
 /// The messages that a commit's reports are about.
 pub(super) type Reports = HashMap<(AccountId, String), Vec<Awaited>>;
 
 /// Loads the messages that `works` report on.
-pub(super) async fn load(tx: &DatabaseTransaction, works: &[Work]) -> Result<Reports, Error> {
-    let references: Vec<_> = works.iter().filter_map(reported).collect();
+pub(super) async fn load(
+    tx: &DatabaseTransaction,
+    works: &[Work],
+    people: &People,
+) -> Result<Reports, Error> {
+    let references: Vec<_> = works
+        .iter()
+        .flat_map(|work| reported(work, people))
+        .collect();
     let mut awaited = Reports::new();
     for one in awaited::by_reference(tx, &references).await? {
         let key = (one.account, one.reference.clone());
@@ -28,18 +37,37 @@ pub(super) async fn load(tx: &DatabaseTransaction, works: &[Work]) -> Result<Rep
     Ok(awaited)
 }
 
-fn reported(work: &Work) -> Option<(AccountId, &str)> {
-    match work {
-        Work::Receive {
-            account, arrival, ..
-        } => match &arrival.event {
-            Event::Reported(report) if report.reference.len() <= REFERENCE_BYTES_MAX => {
-                Some((*account, report.reference.as_str()))
-            }
-            _ => None,
-        },
-        _ => None,
+fn reported(work: &Work, people: &People) -> Vec<(AccountId, String)> {
+    let Work::Receive {
+        account, arrival, ..
+    } = work
+    else {
+        return Vec::new();
+    };
+    let Event::Reported(report) = &arrival.event else {
+        return Vec::new();
+    };
+    let follower = people.id_of(*account, &arrival.openid);
+    let names = names(report, follower).into_iter();
+    names.map(|name| (*account, name)).collect()
+}
+
+/// The names under which a report's message may be known, the platform's own id first.
+fn names(report: &Report, follower: Option<FollowerId>) -> Vec<String> {
+    let mut names = Vec::with_capacity(2);
+    if report.reference.len() <= REFERENCE_BYTES_MAX {
+        names.push(report.reference.clone());
     }
+    if let (Some(template), Some(follower)) = (&report.template, follower) {
+        names.push(notice_name(follower, template));
+    }
+    names
+}
+
+/// What a notice goes by, since the platform names it only when it reports on it: a follower and a
+/// template have one on its way at a time, nearly always.
+fn notice_name(follower: FollowerId, template: &str) -> String {
+    format!("{} {template}", follower.0)
 }
 
 /// Whether any of `works` changes consents.
@@ -78,9 +106,19 @@ pub(super) fn apply_consents(consents: &mut Consents, event: &Event, ours: bool)
 
 impl Batch<'_> {
     /// Adds a report to the history of the steps that it is about; says whether there are any.
-    pub(super) fn report(&mut self, account: AccountId, report: &Report) -> bool {
-        let key = (account, report.reference.clone());
-        let Some(awaited) = self.awaited.remove(&key) else {
+    pub(super) fn report(
+        &mut self,
+        account: AccountId,
+        follower: Option<FollowerId>,
+        report: &Report,
+    ) -> bool {
+        let mut names = names(report, follower).into_iter();
+        let found = names.find_map(|name| {
+            let key = (account, name);
+            let awaited = self.awaited.remove(&key)?;
+            Some((key, awaited))
+        });
+        let Some((key, awaited)) = found else {
             return false;
         };
         for one in &awaited {
@@ -121,13 +159,20 @@ pub(super) fn awaited(
     account: AccountId,
     version: VersionId,
     entry: &OutcomeEntry,
-    reference: Option<&str>,
+    (reference, fallback): (Option<&str>, Option<&Fallback>),
 ) -> Option<Awaited> {
-    let reference = reference.filter(|id| id.len() <= REFERENCE_BYTES_MAX)?;
+    let given = reference.filter(|id| id.len() <= REFERENCE_BYTES_MAX);
+    let reference = match (given, fallback) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some(Fallback::SubscriptionNotice(form))) => {
+            notice_name(entry.enrollment.follower(), &form.template)
+        }
+        (None, _) => return None,
+    };
     let sent = entry.outcome == Outcome::Sent;
     Some(Awaited {
         account,
-        reference: reference.to_owned(),
+        reference,
         enrollment: entry.enrollment,
         version,
         step: entry.step,

@@ -64,6 +64,20 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
+/// Makes the file where there is none, for its owner only: tickets and tokens are in it. Its log takes
+/// its permissions over.
+pub(super) fn create(path: &Path) -> Result<(), Error> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(path).map(drop);
+    made.map_err(|source| Error::Io {
+        what: format!("open {}", path.display()),
+        source,
+    })
+}
+
 /// The one connection that writes. `synchronous=FULL`: what was acknowledged survives a power cut.
 pub(super) async fn connect_writer(path: &Path) -> Result<DatabaseConnection, Error> {
     let connection = connect(path, 1, |options| {

@@ -43,6 +43,17 @@ pub struct Taken {
     pub passive: Option<Passive>,
 }
 
+/// What the answer to an event can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing.
+    Nothing,
+    /// What it carried when the event came before, and nothing new: we are being stopped.
+    Repetition,
+    /// A step that is due.
+    Step,
+}
+
 /// A step that travels as the answer to the follower's own event.
 #[derive(Clone, Debug)]
 pub enum Passive {
@@ -160,8 +171,8 @@ pub(super) enum Work {
     Receive {
         account: AccountId,
         arrival: Box<Arrival>,
-        /// Whether a due step may be the answer.
-        passive: bool,
+        /// What its answer can carry.
+        offer: Offer,
         reply: Reply<Taken>,
     },
     Act {

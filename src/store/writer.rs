@@ -22,7 +22,7 @@ use crate::store::reconcile::{Found, Reconciled};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
 use crate::store::work::{
-    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
+    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
 };
 use crate::store::{Error, Hints, Knowledge, followers};
 
@@ -55,7 +55,8 @@ pub struct Writer {
 impl Writer {
     /// Takes an event in: receipt, follower, grant, passages and their plans in one commit.
     pub async fn receive(&self, account: AccountId, arrival: Arrival) -> Result<Taken, Error> {
-        self.take(account, arrival, false).await
+        self.receive_to_answer(account, arrival, Offer::Nothing)
+            .await
     }
 
     /// The same for an event whose answer can carry a message: where a due step is the answer, its
@@ -64,21 +65,13 @@ impl Writer {
         &self,
         account: AccountId,
         arrival: Arrival,
-    ) -> Result<Taken, Error> {
-        self.take(account, arrival, true).await
-    }
-
-    async fn take(
-        &self,
-        account: AccountId,
-        arrival: Arrival,
-        passive: bool,
+        offer: Offer,
     ) -> Result<Taken, Error> {
         let arrival = Box::new(arrival);
         self.ask(|reply| Work::Receive {
             account,
             arrival,
-            passive,
+            offer,
             reply,
         })
         .await

@@ -97,6 +97,10 @@ phrases! {
     NoneReleases: "the account's rules open no grant", "该公众号的规则不授予任何发送许可";
     SentAfter: "sent {span} after it was due", "到期后 {span}发出";
     SentOnTime: "sent on time", "准时发出";
+    ByPassiveReply: "as the answer to the follower's own event", "作为对粉丝事件的被动回复";
+    BySubscriptionNotice: "as a subscription notice", "以订阅通知发出";
+    ByTemplate: "as a template message", "以模板消息发出";
+    ByMassSend: "with a mass send", "以群发发出";
     SentHeld: "sent {span} after it was due: it had waited for the follower", "到期后 {span}发出：此前在等待粉丝互动";
     SentRetried: "sent {span} after it was due, at attempt {n}", "到期后 {span}发出，第 {n} 次尝试成功";
     SentAgain: "sent {span} after it was due; an earlier answer was lost, so it may have arrived twice", "到期后 {span}发出；之前一次应答丢失，可能送达两次";
@@ -130,6 +134,8 @@ phrases! {
     Scanned: "scanned a QR code", "扫描二维码";
     Clicked: "clicked the menu", "点击菜单";
     Message: "wrote a message", "发来消息";
+    Consents: "allowed or refused subscription notices", "同意或拒绝订阅通知";
+    Report: "the platform's report on a message", "平台的消息报告";
     Other: "another event", "其他事件";
     WordFollowed: "a follow", "关注";
     WordScanned: "a scan", "扫码";

@@ -1,5 +1,6 @@
 //! Why a step stands where it stands, in a sentence.
 
+use crate::journey::carrier::Carrier;
 use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::store::timeline::Receipt;
 use crate::story::codes;
@@ -104,9 +105,9 @@ fn releases(story: &Story, voice: &Voice) -> String {
         return voice.say(Phrase::AnyReleases, &[]);
     };
     let mut words: Vec<&str> = Vec::new();
-    for word in profile.grants.iter().flat_map(|rule| rule.opened_by()) {
-        if !words.contains(&word.as_str()) {
-            words.push(word);
+    for opener in profile.grants.iter().flat_map(|rule| &rule.opened_by) {
+        if !words.contains(&opener.word()) {
+            words.push(opener.word());
         }
     }
     if profile.grants.is_empty() || story.follower.muted {
@@ -174,10 +175,39 @@ fn ended(stage: &Stage, end: &OutcomeEntry, voice: &Voice) -> String {
     };
     let said = voice.say(phrase, &values);
     if end.outcome == Outcome::Sent {
-        said
+        let said = carried(end, said, voice);
+        reported(stage, said, voice)
     } else {
         coded(Some(end), &said, voice)
     }
+}
+
+/// Adds how it travelled, where that was not by a customer message.
+fn carried(end: &OutcomeEntry, said: String, voice: &Voice) -> String {
+    let phrase = match end.carrier {
+        None | Some(Carrier::CustomerMessage) => return said,
+        Some(Carrier::PassiveReply) => Phrase::ByPassiveReply,
+        Some(Carrier::SubscriptionNotice) => Phrase::BySubscriptionNotice,
+        Some(Carrier::Template) => Phrase::ByTemplate,
+        Some(Carrier::MassSend) => Phrase::ByMassSend,
+    };
+    let comma = voice.lang.pick(", ", "，");
+    format!("{said}{comma}{}", voice.say(phrase, &[]))
+}
+
+/// Adds what the platform reported later.
+fn reported(stage: &Stage, said: String, voice: &Voice) -> String {
+    let mut reports = stage.history.iter().rev();
+    let report = reports.find_map(|entry| match entry.outcome {
+        Outcome::Delivered => Some(voice.say(Phrase::Delivered, &[])),
+        Outcome::Undelivered => Some(detailed(entry, voice.say(Phrase::Undelivered, &[]))),
+        _ => None,
+    });
+    let Some(report) = report else {
+        return said;
+    };
+    let stop = voice.lang.pick("; ", "；");
+    format!("{said}{stop}{report}")
 }
 
 /// What one entry of a step's history says.
@@ -233,6 +263,8 @@ fn event_phrase(kind: &str) -> Phrase {
         "scanned" => Phrase::Scanned,
         "clicked" => Phrase::Clicked,
         "message" => Phrase::Message,
+        "consents" => Phrase::Consents,
+        "report" => Phrase::Report,
         _ => Phrase::Other,
     }
 }

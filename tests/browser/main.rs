@@ -114,6 +114,7 @@ async fn act_on_the_phone(stage: &Stage, tab: &Tab) {
     tab.click(".rows form:nth-child(3) button").await;
     tab.until(&pictures(2)).await;
     tab.shoot("06-chat").await;
+    agree_to_notices(stage, tab).await;
     assert_not_reloaded(tab).await;
     tab.narrow(true).await;
     tab.until("chat().scrollHeight - chat().scrollTop - chat().clientHeight < 2")
@@ -121,6 +122,25 @@ async fn act_on_the_phone(stage: &Stage, tab: &Tab) {
     tab.shoot("07-narrow").await;
     assert_no_sideways(tab, "phone").await;
     tab.narrow(false).await;
+}
+
+/// Consent to a subscription notice: given, shown, and withdrawn.
+async fn agree_to_notices(stage: &Stage, tab: &Tab) {
+    tab.click(".more summary").await;
+    tab.write(".other input[name=value]", "lesson").await;
+    tab.click(".other button[value=accept]").await;
+    tab.until_says("#chat .notice", "允许 lesson").await;
+    tab.click(".more summary").await;
+    tab.until_says("#notices form:first-child", "lesson 1")
+        .await;
+    tab.shoot("06-consent").await;
+    tab.click("#notices button[value=withdraw]").await;
+    tab.until_says("#chat .notice", "取消订阅 lesson").await;
+    tab.until("document.querySelector('#notices button[value=withdraw]') === null")
+        .await;
+    let ming = openid(tab).await;
+    let left = stage.sandbox.control().follower(APP_ID, &ming);
+    assert!(left.unwrap().consents.is_empty());
 }
 
 async fn follow_in_english(stage: &Stage, tab: &Tab) -> String {

@@ -2,12 +2,16 @@
 
 mod api;
 mod callbacks;
+mod carriers;
 mod commits;
+mod component;
+mod component_sandbox;
 mod console;
 mod engine;
 mod faults;
 mod follow_story;
 mod pair;
+mod passive;
 mod reconcile;
 mod sandbox;
 mod support;

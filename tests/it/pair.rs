@@ -13,8 +13,8 @@ use dripwheel::app::App;
 use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::config::Config;
 use dripwheel::sandbox::{
-    Action, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile, Pushed, Running,
-    Sandbox, SandboxAccount, SandboxSettings, SendQuota, SentWithBody,
+    AccountRules, Action, Carrier, Control, Fault, FaultKind, Format, Mode, NewFollowers, Profile,
+    Pushed, Running, Sandbox, SandboxAccount, SandboxSettings, SentWithBody,
 };
 use dripwheel::yaml::render_all;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
@@ -37,6 +37,8 @@ pub struct Wishes<'a> {
     pub server_profile: &'a str,
     /// What the rules are.
     pub platform_profile: Profile,
+    /// Whether due steps answer callbacks.
+    pub passive_reply: bool,
     /// More of the server's configuration.
     pub settings: &'a str,
 }
@@ -48,6 +50,7 @@ impl Default for Wishes<'_> {
             accounts: vec!["main".to_owned()],
             server_profile: "wechat-48h",
             platform_profile: Profile::Wechat48h,
+            passive_reply: false,
             settings: "",
         }
     }
@@ -188,7 +191,10 @@ impl Person {
     /// Every call about this person that reached the platform.
     pub fn calls(&self) -> Vec<SentWithBody> {
         let (app_id, openid) = (Some(&*self.app_id), Some(&*self.openid));
-        self.control.sent(app_id, openid, 0, 10_000)
+        let mut calls = self.control.sent(app_id, openid, 0, 10_000);
+        // Answers to callbacks are recorded too; they are no calls.
+        calls.retain(|call| call.sent.carrier != Carrier::PassiveReply);
+        calls
     }
 
     /// What is on the phone: when it came, and its message as the platform was given it.
@@ -236,7 +242,7 @@ async fn platform(wishes: &Wishes<'_>, server: SocketAddr, clock: &Arc<ManualClo
         profile: wishes.platform_profile,
         name: key.clone(),
         menu: Vec::new(),
-        quota: SendQuota::default(),
+        rules: AccountRules::default(),
     };
     let accounts = wishes.accounts.iter().enumerate().map(account);
     let mut settings = SandboxSettings::new(accounts.collect());
@@ -263,12 +269,14 @@ fn config(wishes: &Wishes<'_>, server: SocketAddr, platform: SocketAddr, folder:
         "server: {{ listen: {server} }}
 database: {{ url: 'sqlite://{folder}/pair.db' }}
 sequences: {{ dir: '{folder}' }}
-account_defaults: {{ api_base: 'http://{platform}', profile: {profile} }}
+account_defaults: {{ api_base: 'http://{platform}', profile: {profile},
+  passive_reply: {passive_reply} }}
 {settings}
 accounts:
 ",
         folder = folder.display(),
         profile = wishes.server_profile,
+        passive_reply = wishes.passive_reply,
         settings = wishes.settings,
     );
     for (index, key) in wishes.accounts.iter().enumerate() {

@@ -21,7 +21,7 @@ use dripwheel::store::accounts::{self, NewAccount};
 use dripwheel::store::timers::{self, TimerKey};
 use dripwheel::store::versions::{self, NewVersion};
 use dripwheel::store::work::{Armed, Intended};
-use dripwheel::store::{Store, StoreSettings, deliveries};
+use dripwheel::store::{Store, StoreSettings, components, deliveries};
 use jiff::tz::TimeZone;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use poem::listener::{Acceptor, Listener, TcpListener};
@@ -112,6 +112,10 @@ impl World {
         accounts::configure(&store, known)
             .await
             .expect("configure accounts");
+        let component = ("pro".to_owned(), "wx00000000000000c0".to_owned());
+        components::configure(&store, vec![component])
+            .await
+            .expect("configure a component");
         let sequences = [("welcome", WELCOME), ("again", AGAIN)].map(new_version);
         versions::publish(&store, sequences.to_vec(), START)
             .await

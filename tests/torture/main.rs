@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use dripwheel::clock::SystemClock;
 use dripwheel::sandbox::{
-    Fault, FaultKind, Format, Mode, Profile, Running, Sandbox, SandboxAccount, SandboxSettings,
-    SendQuota,
+    AccountRules, CallQuota, Fault, FaultKind, Format, Mode, Profile, Running, Sandbox,
+    SandboxAccount, SandboxSettings,
 };
 
 use crowd::Crowd;
@@ -92,6 +92,10 @@ fn record(folder: &Path) -> PathBuf {
 /// The platform: it pushes an event three times as the real one does, though sooner, and answers
 /// half of the calls late, so that a kill finds sends whose answer is on its way.
 async fn platform(server: SocketAddr, folder: &Path) -> Running {
+    let without_end = CallQuota {
+        per_day: Some(u64::MAX),
+        per_minute: None,
+    };
     let account = SandboxAccount {
         app_id: APP_ID.to_owned(),
         app_secret: APP_SECRET.into(),
@@ -104,9 +108,9 @@ async fn platform(server: SocketAddr, folder: &Path) -> Running {
         profile: Profile::Wechat48h,
         name: "torture".to_owned(),
         menu: Vec::new(),
-        quota: SendQuota {
-            per_day: u64::MAX,
-            per_minute: None,
+        rules: AccountRules {
+            quotas: [(SEND.to_owned(), without_end)].into(),
+            ..AccountRules::default()
         },
     };
     let mut settings = SandboxSettings::new(vec![account]);

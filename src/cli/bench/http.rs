@@ -14,7 +14,7 @@ use crate::cli::bench::rig::{FIVE_STEPS, at_once};
 use crate::cli::sandbox;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::sandbox::{Burst, BurstAction, BurstReport, Running, Sandbox};
+use crate::sandbox::{Burst, BurstAction, BurstReport, CallQuota, Running, Sandbox};
 use crate::store::work::Act;
 use crate::yaml::render_all;
 
@@ -52,7 +52,14 @@ impl Pair {
         let mut settings = sandbox::settings(&config, None)?;
         settings.listen = api;
         for account in &mut settings.accounts {
-            account.quota.per_day = u64::MAX;
+            let without_end = CallQuota {
+                per_day: Some(u64::MAX),
+                per_minute: None,
+            };
+            account
+                .rules
+                .quotas
+                .insert("/cgi-bin/message/custom/send".to_owned(), without_end);
         }
         let sandbox = Sandbox::start(settings, Arc::clone(&clock)).await?;
         let app = App::start(&config, clock, None).await?;
@@ -66,6 +73,7 @@ impl Pair {
             action: BurstAction::Follow,
             count,
             concurrency: 64,
+            silent: false,
         };
         let report = self.sandbox.control().burst(&burst).await?;
         ensure!(

@@ -4,6 +4,7 @@
 //! that is wrong with it is reported together. Pure: files that messages name are looked up through
 //! a function, so the same text can be read again from the store without them.
 
+mod closed;
 mod events;
 pub(crate) mod raw;
 mod say;
@@ -21,10 +22,7 @@ use crate::journey::sequence::{
     Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
-use raw::{
-    RawClosed, RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile,
-    RawSequence,
-};
+use raw::{RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile, RawSequence};
 
 /// Longest horizon: a year and a day.
 const HORIZON_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -120,6 +118,7 @@ impl Reader<'_> {
         let horizon = self.span_within(raw.horizon.as_ref(), HORIZON_DEFAULT, HORIZON_MAX);
         let min_gap = self.span_within(raw.min_gap.as_ref(), seconds(2), seconds(86_400));
         let spread = self.span_within(raw.spread.as_ref(), Duration::ZERO, SPREAD_MAX);
+        let last_call = self.span_within(raw.last_call.as_ref(), Duration::ZERO, HORIZON_MAX);
         let defaults = self.defaults(raw);
         let (quiet_hours, quiet_zone) = match &raw.quiet_hours {
             Some(hours) => self.quiet_hours(hours),
@@ -143,7 +142,7 @@ impl Reader<'_> {
             horizon,
             min_gap,
             spread,
-            last_call: Duration::ZERO,
+            last_call,
             reconcile: raw.reconcile.map_or(Reconcile::Enroll, reconcile),
             steps,
         })
@@ -156,7 +155,10 @@ impl Reader<'_> {
         };
         StepDefaults {
             late: self.late(raw.late.as_ref(), late),
-            closed: raw.closed.map_or(Closed::only(ClosedThen::Hold), closed),
+            closed: match &raw.closed {
+                Some(raw) => self.closed(raw),
+                None => Closed::only(ClosedThen::Hold),
+            },
             on_unknown: raw.on_unknown.map_or(OnUnknown::Resend, on_unknown),
             expire_after: self.span_within(
                 raw.expire_after.as_ref(),
@@ -338,13 +340,6 @@ impl Reader<'_> {
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
-}
-
-fn closed(raw: RawClosed) -> Closed {
-    match raw {
-        RawClosed::Hold => Closed::only(ClosedThen::Hold),
-        RawClosed::Skip => Closed::only(ClosedThen::Skip),
-    }
 }
 
 fn reconcile(raw: RawReconcile) -> Reconcile {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::closed::RawClosed;
 use crate::yaml::{At, nearest};
 
 /// A sequence: messages that follow each other after an event.
@@ -42,6 +43,9 @@ pub(crate) struct RawSequence {
     /// Steps that many followers would get at one instant are spread over this time; `0s` when
     /// left out.
     pub spread: Option<At<String>>,
+    /// How much earlier than its instant a step may be sent when the platform's grant would close
+    /// before it; `0s` when left out, which is never.
+    pub last_call: Option<At<String>>,
     /// For steps without their own `late`.
     pub late: Option<RawLate>,
     /// For steps without their own `closed`.
@@ -72,7 +76,7 @@ pub(crate) struct RawStep {
     /// What happens when it comes much too late, as after downtime.
     pub late: Option<RawLate>,
     /// What happens when the platform grants no message: `hold` (default) waits for the follower's
-    /// next event.
+    /// next event; a list names other carriers to try first.
     pub closed: Option<RawClosed>,
     /// What happens after a send whose answer was lost: `resend` (default) or `skip`.
     pub on_unknown: Option<RawOnUnknown>,
@@ -144,15 +148,6 @@ pub(crate) enum RawLateThen {
     Send,
     Skip,
     Shift,
-}
-
-/// What happens to a due step when the platform grants no message.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "closed")]
-pub(crate) enum RawClosed {
-    Hold,
-    Skip,
 }
 
 /// What happens after a send whose answer was lost.

@@ -226,7 +226,13 @@ impl Reader<'_> {
     }
 
     /// A text of at most `most` characters.
-    fn line(&mut self, at: &At<String>, what: &str, most: usize, empty: bool) -> Option<String> {
+    pub(super) fn line(
+        &mut self,
+        at: &At<String>,
+        what: &str,
+        most: usize,
+        empty: bool,
+    ) -> Option<String> {
         self.template(at)?;
         let length = at.value.trim().chars().count();
         if length == 0 && !empty {
@@ -245,7 +251,7 @@ impl Reader<'_> {
     }
 
     /// Text that no template may stand in.
-    fn plain(&mut self, at: &At<String>, what: &str) -> Option<()> {
+    pub(super) fn plain(&mut self, at: &At<String>, what: &str) -> Option<()> {
         if template::is_template(&at.value) {
             let message = format!("{what} is the same for everybody");
             self.note(at.place, message, "write it without `{{ … }}`");
@@ -254,7 +260,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn app_id(&mut self, at: &At<String>) -> Option<String> {
+    pub(super) fn app_id(&mut self, at: &At<String>) -> Option<String> {
         let ok = at.value.strip_prefix("wx").is_some_and(|rest| {
             rest.len() == 16 && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         });
@@ -267,7 +273,7 @@ impl Reader<'_> {
         self.problems.keep(at, result, fix)
     }
 
-    fn link(&mut self, at: &At<String>) -> Option<String> {
+    pub(super) fn link(&mut self, at: &At<String>) -> Option<String> {
         self.template(at)?;
         let fixed = at.value.split(['{', ' ']).next().unwrap_or("");
         let result = if at.value.len() > URL_MAX {

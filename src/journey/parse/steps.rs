@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::raw::{RawStep, RawTime};
-use super::{HORIZON_MAX, Reader, StepDefaults, closed, on_unknown};
-use crate::journey::sequence::{Due, Step};
+use super::{HORIZON_MAX, Reader, StepDefaults, on_unknown};
+use crate::journey::sequence::{Due, Fallback, Step};
 use crate::journey::template::Condition;
 use crate::yaml::{At, print_span};
 
@@ -58,6 +58,15 @@ impl Reader<'_> {
                 defaults.expire_after,
                 HORIZON_MAX,
             );
+            let closed = match &step.closed {
+                Some(raw) => self.closed(raw),
+                None => defaults.closed.clone(),
+            };
+            if let Some(say) = &say
+                && closed.carriers.contains(&Fallback::MassSend)
+            {
+                self.mass_sendable(say, step.say.place, step.closed.as_ref());
+            }
             if let (Some(id), Some(due), Some(say)) = (id, due, say) {
                 steps.push(Step {
                     id,
@@ -65,7 +74,7 @@ impl Reader<'_> {
                     when,
                     say,
                     late,
-                    closed: step.closed.map_or_else(|| defaults.closed.clone(), closed),
+                    closed,
                     on_unknown: step.on_unknown.map_or(defaults.on_unknown, on_unknown),
                     expire_after,
                 });

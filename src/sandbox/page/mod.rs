@@ -3,6 +3,7 @@
 //! Rendered on the server and usable without JavaScript; with it, changes appear as they happen.
 //! Everything comes from this port, and all content is escaped by the template.
 
+mod content;
 mod labels;
 mod text;
 mod view;
@@ -23,7 +24,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use self::labels::Labels;
 use self::view::{Asked, PhonePage};
 use super::control::{Control, ControlError, NewFollowers};
-use super::event::Action;
+use super::event::{Action, PopupAnswer};
 use super::{Change, World};
 
 /// Largest form.
@@ -95,6 +96,9 @@ fn asset(name: &str) -> Response {
 }
 
 fn phone(world: &Arc<World>, request: &Request) -> Response {
+    if world.accounts.is_empty() {
+        return Response::builder().body("No account exists yet: add one under a component.");
+    }
     let query: PageQuery = request.params().unwrap_or_default();
     let accepted = request.header(header::ACCEPT_LANGUAGE);
     let page = PhonePage::new(
@@ -181,6 +185,9 @@ fn add(control: &Control, form: &Form) -> Result<String, ControlError> {
 
 /// The act goes on when the page does not wait for its end; mistakes show at once.
 async fn perform(control: Control, form: &Form) -> Result<(), ControlError> {
+    if ["mute", "unmute"].contains(&form.r#do.as_str()) {
+        return control.mute(&form.account, &form.follower, form.r#do == "mute");
+    }
     let value = form.value.clone();
     let action = match form.r#do.as_str() {
         "follow" if value.is_empty() => Action::Follow { scene: None },
@@ -193,6 +200,16 @@ async fn perform(control: Control, form: &Form) -> Result<(), ControlError> {
         "image" => Action::Image { media_id: None },
         "click" => Action::Click { key: value },
         "scan" => Action::Scan { scene: value },
+        "accept" | "reject" => Action::Popup {
+            answers: vec![PopupAnswer {
+                template_id: value,
+                accept: form.r#do == "accept",
+            }],
+            scene: 2,
+        },
+        "withdraw" => Action::Withdraw {
+            template_ids: vec![value],
+        },
         "tap" => Action::Tap {
             id: form.id.clone(),
             text: value,

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use askama::Template;
 
+use super::content::Content;
 use super::labels::Labels;
-use super::text::{Piece, is_web, pieces};
+use super::text::Piece;
 use crate::clock::Timestamp;
+use crate::sandbox::carrier::Carrier;
 use crate::sandbox::chat::{Author, ChatLine};
-use crate::sandbox::event::Action;
 use crate::sandbox::followers::Follower;
-use crate::sandbox::message::Shown;
+use crate::sandbox::rules::TemplateKind;
 use crate::sandbox::settings::MenuButton;
 use crate::sandbox::{Account, World, lock};
 
+const ACCOUNTS_SHOWN: usize = 100;
 const PEOPLE_SHOWN: usize = 60;
 const CHAT_SHOWN: usize = 80;
 const LOG_SHOWN: usize = 60;
@@ -66,6 +68,16 @@ struct Phone {
     following: bool,
     lines: Vec<Line>,
     menu: Vec<MenuButton>,
+    subscriptions: Vec<Subscription>,
+    muted: bool,
+}
+
+/// A template that the follower can agree to be sent.
+struct Subscription {
+    id: String,
+    title: String,
+    /// Notices they agreed to and have not received.
+    left: u32,
 }
 
 /// The line above the chat.
@@ -77,39 +89,9 @@ pub(super) struct Strip {
 struct Line {
     side: &'static str,
     time: String,
-    is_passive: bool,
+    /// By what it came; empty for a customer message.
+    carrier: &'static str,
     content: Content,
-}
-
-enum Content {
-    Text(Vec<Piece>),
-    Image(Option<String>),
-    Voice(Option<String>),
-    Video {
-        file: Option<String>,
-        poster: Option<String>,
-        title: String,
-        description: String,
-    },
-    Card(Card),
-    Menu {
-        head: Vec<Piece>,
-        choices: Vec<(String, String)>,
-        tail: Vec<Piece>,
-    },
-    Notice(String),
-}
-
-/// Everything that looks like a card: news, articles, music, mini programs, coupons.
-struct Card {
-    label: &'static str,
-    title: String,
-    description: String,
-    /// Absolute http or https.
-    url: Option<String>,
-    picture: Option<String>,
-    /// Shown instead of a picture that lies elsewhere.
-    source: String,
 }
 
 struct LogLine {
@@ -147,6 +129,7 @@ impl PhonePage {
             accounts: world
                 .accounts
                 .iter()
+                .filter(|other| other.index < ACCOUNTS_SHOWN || other.index == account.index)
                 .map(|other| AccountItem {
                     name: account_name(other),
                     link: link(&other.app_id, "", labels.tag),
@@ -186,8 +169,34 @@ impl Phone {
                 .map(|line| Line::new(world, line, labels))
                 .collect(),
             menu: account.settings.menu.clone(),
+            subscriptions: subscriptions(account, follower),
+            muted: follower.muted,
         }
     }
+}
+
+/// The account's own list, and what the follower agreed to beside it.
+fn subscriptions(account: &Account, follower: &Follower) -> Vec<Subscription> {
+    let templates = account.settings.rules.templates.iter();
+    let listed = templates.filter(|template| template.kind == TemplateKind::Subscription);
+    let left = |id: &str| follower.consents.get(id).copied().unwrap_or(0);
+    let mut all: Vec<Subscription> = listed
+        .map(|template| Subscription {
+            id: template.id.clone(),
+            title: match template.title.as_str() {
+                "" => template.id.clone(),
+                title => title.to_owned(),
+            },
+            left: left(&template.id),
+        })
+        .collect();
+    for (id, left) in &follower.consents {
+        if !all.iter().any(|subscription| *subscription.id == **id) {
+            let (id, title, left) = (id.to_string(), id.to_string(), *left);
+            all.push(Subscription { id, title, left });
+        }
+    }
+    all
 }
 
 impl Line {
@@ -195,108 +204,23 @@ impl Line {
         Self {
             side: match line.author {
                 Author::Follower => "mine",
-                Author::Account | Author::PassiveReply => "theirs",
+                Author::Account
+                | Author::PassiveReply
+                | Author::TemplateMessage
+                | Author::SubscriptionNotice
+                | Author::MassSend => "theirs",
                 Author::Phone => "notice",
             },
             time: time_of(line.at),
-            is_passive: line.author == Author::PassiveReply,
+            carrier: match line.author {
+                Author::PassiveReply => labels.passive,
+                Author::TemplateMessage => labels.template,
+                Author::SubscriptionNotice => labels.notice,
+                Author::MassSend => labels.mass,
+                Author::Follower | Author::Account | Author::Phone => "",
+            },
             content: Content::new(world, &line.shown, labels),
         }
-    }
-}
-
-impl Content {
-    fn new(world: &World, shown: &Shown, labels: &'static Labels) -> Self {
-        let file = |id: &str| {
-            let media = world.shelf.get(id, world.clock.now());
-            media.map(|_| format!("/sandbox/media/{id}"))
-        };
-        let card = |label, title: &str, description: &str, url: &str, picture: Option<String>| {
-            let host = url::Url::parse(url)
-                .ok()
-                .and_then(|url| url.host_str().map(str::to_owned));
-            Self::Card(Card {
-                label,
-                title: title.to_owned(),
-                description: description.to_owned(),
-                url: is_web(url).then(|| url.to_owned()),
-                picture,
-                source: host.unwrap_or_default(),
-            })
-        };
-        match shown {
-            Shown::Text { content } => Self::Text(pieces(content)),
-            Shown::Image { media_id } => Self::Image(file(media_id)),
-            Shown::Voice { media_id } => Self::Voice(file(media_id)),
-            Shown::Video {
-                media_id,
-                thumb_media_id,
-                title,
-                description,
-            } => Self::Video {
-                file: file(media_id),
-                poster: file(thumb_media_id),
-                title: title.clone(),
-                description: description.clone(),
-            },
-            Shown::Music {
-                title,
-                description,
-                url,
-            } => card("♪", title, description, url, None),
-            Shown::News {
-                title,
-                description,
-                url,
-                picurl,
-            } => {
-                // Pictures elsewhere are not fetched: the page loads nothing from outside.
-                let own = format!("http://{}", world.addr);
-                let picture = picurl
-                    .strip_prefix(&own)
-                    .and_then(|path| file(path.strip_prefix("/sandbox/media/")?));
-                card(labels.read_more, title, description, url, picture)
-            }
-            Shown::Article { article_id } => card(labels.article, article_id, "", "", None),
-            Shown::Card { card_id } => card(labels.card, card_id, "", "", None),
-            Shown::MiniProgram {
-                title,
-                pagepath,
-                thumb_media_id,
-                ..
-            } => card(
-                labels.mini_program,
-                title,
-                pagepath,
-                "",
-                file(thumb_media_id),
-            ),
-            Shown::Menu {
-                head,
-                choices,
-                tail,
-            } => Self::Menu {
-                head: pieces(head),
-                choices: choices
-                    .iter()
-                    .map(|one| (one.id.clone(), one.content.clone()))
-                    .collect(),
-                tail: pieces(tail),
-            },
-            Shown::Did { action } => Self::Notice(did(action, labels)),
-            Shown::Unavailable => Self::Notice(labels.unavailable.to_owned()),
-        }
-    }
-}
-
-fn did(action: &Action, labels: &Labels) -> String {
-    match action {
-        Action::Follow { scene: None } => labels.did_follow.to_owned(),
-        Action::Follow { scene: Some(scene) } => format!("{} {scene}", labels.did_follow_scene),
-        Action::Unfollow => labels.did_unfollow.to_owned(),
-        Action::Click { key } => format!("{} {key}", labels.did_click),
-        Action::Scan { scene } => format!("{} {scene}", labels.did_scan),
-        Action::Text { .. } | Action::Image { .. } | Action::Tap { .. } => String::new(),
     }
 }
 
@@ -337,7 +261,7 @@ fn log(world: &World, account: &Account, labels: &Labels) -> Vec<LogLine> {
             at: sent.at,
             time: clock_of(sent.at),
             who: who(&sent.openid),
-            what: format!("{} {}", labels.received, sent.msgtype),
+            what: format!("{} {}", carrier_of(sent.carrier, labels), sent.msgtype),
             trouble: match (sent.errcode, sent.fault) {
                 (0, None) => String::new(),
                 (0, Some(fault)) => fault.to_owned(),
@@ -356,7 +280,7 @@ fn log(world: &World, account: &Account, labels: &Labels) -> Vec<LogLine> {
                 at: push.at,
                 time: clock_of(push.at),
                 who: who(&push.openid),
-                what: format!("{} {}", labels.pushed, push.action),
+                what: format!("{} {}", labels.pushed, push.what),
                 trouble: match (push.accepted, push.status) {
                     (true, _) if push.attempts > 1 => format!("×{}", push.attempts),
                     (true, _) => String::new(),
@@ -371,6 +295,16 @@ fn log(world: &World, account: &Account, labels: &Labels) -> Vec<LogLine> {
     lines.sort_by_key(|line| std::cmp::Reverse(line.at));
     lines.truncate(LOG_SHOWN);
     lines
+}
+
+fn carrier_of(carrier: Carrier, labels: &Labels) -> &'static str {
+    match carrier {
+        Carrier::CustomerMessage => labels.received,
+        Carrier::TemplateMessage => labels.template,
+        Carrier::SubscriptionNotice => labels.notice,
+        Carrier::MassSend => labels.mass,
+        Carrier::PassiveReply => labels.passive,
+    }
 }
 
 /// The page's address for one phone.

@@ -13,11 +13,13 @@ mod ask;
 mod body;
 mod clients;
 mod codes;
+mod component;
 pub mod errcode;
 mod fetch;
 mod filetype;
 mod forms;
 mod media;
+mod source;
 mod token;
 mod users;
 mod wire;
@@ -33,6 +35,7 @@ use url::Url;
 
 use self::errcode::{Reaction, Reply, reaction};
 use self::media::Media;
+use self::source::{Source, StableToken};
 use self::token::{Token, Tokens};
 use self::wire::{Wire, hide};
 use super::platform::{Answer, AnswerClass, Call, Cohort, Content, Parcel, Platform};
@@ -42,6 +45,9 @@ use crate::journey::message::Message;
 
 pub use self::ask::{Asked, Question};
 pub use self::clients::Clients;
+pub use self::component::{
+    CheckQuestion, Component, ComponentSettings, Registrar, RegistrarSettings, Taken,
+};
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
 pub use self::users::{FACTS_MAX, Facts, ListPage, Person, TAGGED_MAX};
 pub use self::wire::http_client;
@@ -89,12 +95,27 @@ impl WechatClient {
         clock: Arc<dyn Clock>,
         http: reqwest::Client,
     ) -> Self {
+        let settings = Arc::new(settings);
+        let source = Arc::new(StableToken {
+            settings: Arc::clone(&settings),
+            wire: Wire::new(http.clone(), settings.api_base.clone()),
+        });
+        Self::with_source(&settings, source, shelf, clock, http)
+    }
+
+    /// A client whose tokens come from `source`.
+    fn with_source(
+        settings: &WechatSettings,
+        source: Arc<dyn Source>,
+        shelf: Arc<dyn Shelf>,
+        clock: Arc<dyn Clock>,
+        http: reqwest::Client,
+    ) -> Self {
         let wire = Wire::new(http, settings.api_base.clone());
         let account = settings.account;
         let attempt_timeout = settings.attempt_timeout;
-        let settings = Arc::new(settings);
-        let tokens = Tokens::new(Arc::clone(&settings), wire.clone(), Arc::clone(&clock));
-        let media = Media::new(&settings, wire.clone(), tokens.clone(), shelf, clock);
+        let tokens = Tokens::new(source, Arc::clone(&clock));
+        let media = Media::new(settings, wire.clone(), tokens.clone(), shelf, clock);
         Self {
             account,
             attempt_timeout,
@@ -193,6 +214,15 @@ impl WechatClient {
             let written = written.load(Ordering::SeqCst);
             hide(silence.after_message(written, SENDING), &token.value)
         })
+    }
+
+    /// The platform's ids of a message's files, for a passive reply.
+    ///
+    /// # Errors
+    /// Why a file could not be uploaded.
+    pub async fn media_of(&self, message: &Message) -> Result<Vec<String>, Answer> {
+        let deadline = Instant::now() + self.attempt_timeout;
+        in_time(deadline, self.upload(message)).await
     }
 
     async fn upload(&self, message: &Message) -> Result<Vec<String>, Answer> {

@@ -1,33 +1,21 @@
-//! The access token of one account: had, renewed early, and replaced once when it is refused.
+//! One access token: had, renewed early, and replaced once when it is refused.
 //!
-//! Only `stable_token` in its ordinary mode is asked, never with `force_refresh` (20 a day) nor the
-//! old interface (2,000 a day, and each call kills the token before). At most one request is under
-//! way per account; whoever waits for it shares what it brings, token or failure. Deliberately
-//! absent: keeping the token on disk. A restart asks again and is given the same one.
-//!
-//! Source: the platform's page "get stable access token".
+//! At most one request is under way per token; whoever waits for it shares what it brings, token or
+//! failure. Deliberately absent: where tokens come from (`source`), and keeping them on disk. A
+//! restart asks again.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use secrecy::SecretString;
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::Instant;
 
-use super::WechatSettings;
-use super::errcode::{Reaction, Reply, reaction};
-use super::wire::{Wire, hide};
+use super::source::{Granted, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::sender::platform::{Answer, AnswerClass};
 
-const PATH: &str = "/cgi-bin/stable_token";
 const DOING: &str = "access token";
-
-/// Longest one renewal may take; within it, a broken connection is tried a second time.
-const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
-const TRIES: u32 = 2;
 
 /// A token this close to its end is not begun with: the call has to arrive too. (A tenth of its
 /// life, where that is less.)
@@ -39,13 +27,6 @@ const EARLY_SPREAD_SECONDS: u64 = 300;
 
 /// Pause after a renewal in the background that failed while the old token still serves.
 const BACKGROUND_PAUSE: Duration = Duration::from_secs(30);
-
-/// Lifetimes the platform may state, in seconds; it states 7,200. Cut, so that no answer can make
-/// a token live for ever.
-const LIFETIME_SECONDS_MAX: u64 = 86_400;
-
-/// Longest token taken; the platform asks for room for 512.
-const TOKEN_BYTES_MAX: usize = 2_048;
 
 /// A token, and which of the account's tokens it is.
 #[derive(Clone, Debug)]
@@ -63,14 +44,13 @@ struct Held {
     ends_at: Timestamp,
 }
 
-/// The account's token and everything needed to get another.
+/// A token and everything needed to get another.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    settings: Arc<WechatSettings>,
-    wire: Wire,
+    source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     held: RwLock<Option<Held>>,
     /// Held while a renewal is under way; inside is how the last one failed, if it did.
@@ -80,15 +60,20 @@ struct Shared {
 }
 
 impl Tokens {
-    pub(super) fn new(settings: Arc<WechatSettings>, wire: Wire, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
-            settings,
-            wire,
+            source,
             clock,
             held: RwLock::new(None),
             gate: Arc::new(Mutex::new(None)),
             ended: AtomicU64::new(0),
         }))
+    }
+
+    /// Takes a token that came by another way, in the place of the one that is held.
+    pub(super) fn keep(&self, granted: Granted) {
+        let now = self.0.clock.now();
+        self.0.keep(granted, now);
     }
 
     /// A token that should still be good. Renews it in the background when its end is near: until
@@ -154,7 +139,7 @@ impl Tokens {
         tokio::spawn(async move {
             if let Err(answer) = shared.renew(gate).await {
                 tracing::warn!(
-                    account.id = shared.settings.account.0,
+                    seed = shared.source.seed(),
                     reason = answer.detail,
                     "renew access token early"
                 );
@@ -180,26 +165,29 @@ impl Shared {
         (good && held.token.generation > stale).then_some(held.token)
     }
 
+    fn keep(&self, granted: Granted, asked_at: Timestamp) -> Token {
+        let Granted { value, lifetime } = granted;
+        self.with_held(|held| {
+            let last = held.as_ref().map_or(0, |held| held.token.generation);
+            let token = Token {
+                value,
+                generation: last + 1,
+            };
+            let early = early(self.source.seed(), asked_at);
+            *held = Some(Held {
+                token: token.clone(),
+                refresh_at: asked_at.plus(refresh_after(lifetime, early)),
+                ends_at: asked_at.plus(lifetime - MARGIN.min(lifetime / 10)),
+            });
+            token
+        })
+    }
+
     /// Asks for a token and keeps it; the gate opens when this ends.
     async fn renew(&self, mut gate: OwnedMutexGuard<Option<Answer>>) -> Result<Token, Answer> {
         let asked_at = self.clock.now();
-        let renewed = self.ask().await.map(|(value, lifetime)| {
-            self.with_held(|held| {
-                let last = held.as_ref().map_or(0, |held| held.token.generation);
-                let token = Token {
-                    value,
-                    generation: last + 1,
-                };
-                let early = early(self.settings.account.0, asked_at);
-                *held = Some(Held {
-                    token: token.clone(),
-                    refresh_at: asked_at.plus(refresh_after(lifetime, early)),
-                    ends_at: asked_at.plus(lifetime - MARGIN.min(lifetime / 10)),
-                });
-                token
-            })
-        });
-        let renewed = renewed.map_err(|failure| hide(failure, &self.settings.app_secret));
+        let renewed = self.source.ask().await;
+        let renewed = renewed.map(|granted| self.keep(granted, asked_at));
         if renewed.is_err() {
             let again_at = self.clock.now().plus(BACKGROUND_PAUSE);
             self.with_held(|held| {
@@ -213,73 +201,12 @@ impl Shared {
         self.ended.fetch_add(1, Ordering::SeqCst);
         renewed
     }
-
-    async fn ask(&self) -> Result<(SecretString, Duration), Answer> {
-        let body = json!({
-            "grant_type": "client_credential",
-            "appid": self.settings.app_id,
-            "secret": self.settings.app_secret.expose_secret(),
-            "force_refresh": false,
-        });
-        let body = body.to_string().into_bytes();
-        let deadline = Instant::now() + RENEWAL_TIMEOUT.min(self.settings.attempt_timeout);
-        let written = Arc::new(AtomicBool::new(false));
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let asked = self
-                .wire
-                .post(PATH, None, body.clone(), deadline, &written)
-                .await;
-            match asked {
-                Ok(reply) => return read(&reply),
-                Err(silence) if tries >= TRIES || Instant::now() >= deadline => {
-                    return Err(silence.harmless(DOING));
-                }
-                Err(_) => {}
-            }
-        }
-    }
 }
 
-fn read(reply: &Reply) -> Result<(SecretString, Duration), Answer> {
-    if let Some(code) = reply.code.filter(|code| *code != 0) {
-        return Err(reply.answer_as(refusal(code), DOING));
-    }
-    let value = reply.text("access_token").filter(|value| {
-        value.len() <= TOKEN_BYTES_MAX && value.bytes().all(|b| b.is_ascii_graphic())
-    });
-    let seconds = reply.fields.get("expires_in").and_then(|s| s.as_u64());
-    match (value, seconds) {
-        (Some(value), Some(seconds)) if seconds > 0 => Ok((
-            SecretString::from(value),
-            Duration::from_secs(seconds.min(LIFETIME_SECONDS_MAX)),
-        )),
-        _ => Err(Answer::without_code(
-            AnswerClass::RetrySoon,
-            format!("{DOING}: answer has no token"),
-        )),
-    }
-}
-
-/// What a refused token means for the message that needed it: never that the message is at fault.
-fn refusal(code: i64) -> AnswerClass {
-    match reaction(code) {
-        Reaction::Settle(
-            class @ (AnswerClass::RetrySoon | AnswerClass::NextMinute | AnswerClass::NextDay),
-        ) => class,
-        // 40001 here says that the secret is wrong, and no retry will mend it.
-        Reaction::Settle(_)
-        | Reaction::RefreshToken
-        | Reaction::UploadAgain
-        | Reaction::AskWhetherFollowed => AnswerClass::NeedsAttention,
-    }
-}
-
-/// How long before its end a token is renewed: 5 to 10 minutes, different for each account and time.
-fn early(account: i64, asked_at: Timestamp) -> Duration {
+/// How long before its end a token is renewed: 5 to 10 minutes, different for each seed and time.
+fn early(seed: i64, asked_at: Timestamp) -> Duration {
     // A multiplicative hash; the jitter needs to be spread, not secret.
-    let mixed = (account ^ asked_at.0).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
+    let mixed = (seed ^ asked_at.0).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed());
     let spread = (mixed.cast_unsigned() >> 32) % EARLY_SPREAD_SECONDS;
     EARLY + Duration::from_secs(spread)
 }
@@ -292,9 +219,13 @@ fn refresh_after(lifetime: Duration, early: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::WechatSettings;
+    use super::super::source::StableToken;
+    use super::super::wire::Wire;
     use super::*;
     use crate::clock::ManualClock;
     use crate::journey::ids::AccountId;
@@ -348,11 +279,9 @@ mod tests {
         let http = super::super::http_client(Duration::from_secs(2)).unwrap();
         let wire = Wire::new(http, settings.api_base.clone());
         let clock = Arc::new(ManualClock::at(Timestamp(0)));
-        (
-            Tokens::new(settings, wire, Arc::clone(&clock) as _),
-            asked,
-            clock,
-        )
+        let source = Arc::new(StableToken { settings, wire });
+        let tokens = Tokens::new(source, Arc::clone(&clock) as _);
+        (tokens, asked, clock)
     }
 
     const A_AND_B: &[&str] = &[
@@ -443,23 +372,5 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> =
             (0..1_000).map(|id| early(id, Timestamp(0))).collect();
         assert!(distinct.len() > 200, "{}", distinct.len());
-    }
-
-    #[test]
-    fn a_refused_token_never_costs_a_message() {
-        for (code, class) in [
-            (40001, AnswerClass::NeedsAttention),
-            (40013, AnswerClass::NeedsAttention),
-            (40125, AnswerClass::NeedsAttention),
-            (40164, AnswerClass::NeedsAttention),
-            (89503, AnswerClass::NeedsAttention),
-            (40003, AnswerClass::NeedsAttention),
-            (45011, AnswerClass::NextMinute),
-            (45009, AnswerClass::NextDay),
-            (-1, AnswerClass::RetrySoon),
-            (99_999, AnswerClass::RetrySoon),
-        ] {
-            assert_eq!(refusal(code), class, "{code}");
-        }
     }
 }

@@ -140,7 +140,8 @@ async fn an_encrypted_reply_appears_on_the_phone() {
     let town = Town::new().await;
     town.follower("ann").await;
     town.server.answer(|got| {
-        let reply = "<xml><MsgType><![CDATA[text]]></MsgType>\
+        let reply = "<xml><ToUserName>ann</ToUserName><FromUserName>gh_b629c48b653e</FromUserName>\
+                     <CreateTime>1700000001</CreateTime><MsgType><![CDATA[text]]></MsgType>\
                      <Content><![CDATA[欢迎！]]></Content></xml>";
         let encrypted = cipher().encrypt(reply.as_bytes(), 0, *b"0123456789abcdef");
         let (timestamp, nonce) = ("1700000001", got.query["nonce"].as_str());
@@ -226,6 +227,7 @@ async fn a_burst_lets_many_follow_at_once() {
         action: BurstAction::Unfollow,
         count: 150,
         concurrency: 8,
+        silent: false,
     };
     assert_eq!(
         town.control.burst(&burst).await.unwrap().statuses["200"],

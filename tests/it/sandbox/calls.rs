@@ -349,8 +349,7 @@ async fn users_are_told_one_by_one_in_batches_and_in_pages() {
 #[tokio::test]
 async fn limits_of_calls_hold_until_cleared_or_over() {
     let plan = Plan {
-        per_day: 4,
-        per_minute: Some(2),
+        rules: json!({"quotas": {SEND: {"per_day": 4, "per_minute": 2}}}),
         profile: Profile::Wechat48h,
         ..Plan::default()
     };

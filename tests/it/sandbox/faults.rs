@@ -26,7 +26,7 @@ impl Town {
     }
 
     /// How many messages are on ann's phone by the platform's own account.
-    fn received(&self) -> usize {
+    fn arrived(&self) -> usize {
         let sent = self.control.sent(None, None, 0, 1_000);
         sent.iter().filter(|sent| sent.sent.received).count()
     }
@@ -49,12 +49,12 @@ async fn resets_differ_in_whether_the_message_arrived() {
     town.break_sends(FaultKind::ResetBefore);
     assert!(town.raw_send(&token).await.unwrap_err().is_request());
     assert_eq!(
-        (town.received(), town.control.sent(None, None, 0, 9).len()),
+        (town.arrived(), town.control.sent(None, None, 0, 9).len()),
         (0, 0)
     );
     town.break_sends(FaultKind::ResetAfter);
     assert!(town.raw_send(&token).await.unwrap_err().is_request());
-    assert_eq!(town.received(), 1);
+    assert_eq!(town.arrived(), 1);
     assert_eq!(
         town.control.sent(None, None, 0, 9)[0].sent.fault,
         Some("reset_after")
@@ -71,12 +71,12 @@ async fn spoiled_answers_leave_the_message_received() {
         FaultKind::WrongLength,
         FaultKind::Truncated,
     ] {
-        let before = town.received();
+        let before = town.arrived();
         town.break_sends(kind.clone());
         let answer = town.raw_send(&token).await.unwrap();
         assert_eq!(answer.status(), 200, "{kind:?}");
         assert!(answer.json::<Value>().await.is_err(), "{kind:?}");
-        assert_eq!(town.received(), before + 1, "{kind:?}");
+        assert_eq!(town.arrived(), before + 1, "{kind:?}");
     }
     town.break_sends(FaultKind::Drip { ms: 1 });
     let answer = town.raw_send(&token).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_status_or_a_redirect_means_not_received_unless_told_otherwise() {
     town.break_sends(FaultKind::Redirect { location: None });
     let answer = town.raw_send(&token).await.unwrap();
     assert_eq!(answer.status(), 302);
-    assert_eq!(town.received(), 0);
+    assert_eq!(town.arrived(), 0);
     assert_eq!(town.control.state().trapped, 0);
     let trap = answer.headers()["location"].to_str().unwrap().to_owned();
     town.http.get(trap).send().await.unwrap();
@@ -103,7 +103,7 @@ async fn a_status_or_a_redirect_means_not_received_unless_told_otherwise() {
     fault.accepted = Some(true);
     town.control.add_faults(vec![fault]).unwrap();
     assert_eq!(town.raw_send(&token).await.unwrap().status(), 502);
-    assert_eq!(town.received(), 1);
+    assert_eq!(town.arrived(), 1);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_hanging_call_has_been_received_when_its_caller_gives_up() {
         .send()
         .await;
     assert!(answer.unwrap_err().is_timeout());
-    assert_eq!(town.received(), 1);
+    assert_eq!(town.arrived(), 1);
 }
 
 #[tokio::test]
@@ -136,9 +136,9 @@ async fn any_code_can_be_injected_for_one_follower_over_http() {
     assert_eq!(set.status(), 200);
     assert_eq!(town.text(&token, "bob").await, 0);
     assert_eq!(town.text(&token, "ann").await, 45009);
-    assert_eq!(town.received(), 1);
+    assert_eq!(town.arrived(), 1);
     assert_eq!(town.text(&token, "ann").await, -1);
-    assert_eq!(town.received(), 2);
+    assert_eq!(town.arrived(), 2);
     assert_eq!(town.text(&token, "ann").await, 0);
     town.http.delete(&url).send().await.unwrap();
     assert!(town.control.faults().is_empty());

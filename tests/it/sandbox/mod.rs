@@ -8,5 +8,11 @@
 mod callbacks;
 mod calls;
 mod faults;
+mod limits;
+mod mass;
+mod notices;
+mod outage;
+mod people;
+mod replies;
 mod restart;
 mod town;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dripwheel::clock::{Clock, ManualClock};
 use dripwheel::sandbox::{
-    Action, Control, Mode, NewFollowers, Profile, Sandbox, SandboxSettings, StartError,
+    Action, Control, Mode, NewFollowers, PopupAnswer, Profile, Sandbox, SandboxSettings, StartError,
 };
 use serde_json::{Value, json};
 
@@ -153,6 +153,102 @@ async fn numbers_and_limits_go_on_and_tokens_begin_anew() {
     let one = made_up(&town.control);
     let town = restart(town, &state).await;
     assert_eq!(one[..7], made_up(&town.control)[..7]);
+}
+
+#[tokio::test]
+async fn consent_tags_and_names_of_messages_outlive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("phones.json");
+    let town = open(&state).await;
+    for openid in ["ann", "bob"] {
+        town.follower(openid).await;
+    }
+    let token = town.token().await;
+    let answers = ["lesson", "news"].map(|id| PopupAnswer {
+        template_id: id.to_owned(),
+        accept: true,
+    });
+    let answers = answers.to_vec();
+    town.act("ann", Action::Popup { answers, scene: 2 }).await;
+    town.control.mute(APP_ID, "bob", true).unwrap();
+    let notice = |id: &str| json!({"touser": "ann", "template_id": id, "data": {}});
+    let bizsend = "/cgi-bin/message/subscribe/bizsend";
+    assert_eq!(
+        town.call(&token, bizsend, notice("news")).await["errcode"],
+        0
+    );
+    let mut order = notice("order");
+    order["client_msg_id"] = "MSG_1".into();
+    let template = "/cgi-bin/message/template/send";
+    let first = town.call(&token, template, order.clone()).await;
+    let mass = |id: &str| {
+        json!({
+            "touser": ["ann", "bob"],
+            "msgtype": "text",
+            "text": {"content": id},
+            "clientmsgid": id,
+        })
+    };
+    let send = "/cgi-bin/message/mass/send";
+    let mut sent = Value::Null;
+    for n in 1..=4 {
+        sent = town.call(&token, send, mass(&format!("m{n}"))).await;
+    }
+    let tag = json!({"tag": {"name": "vip"}});
+    let tag = town.call(&token, "/cgi-bin/tags/create", tag).await["tag"]["id"].clone();
+    let marks = json!({"openid_list": ["ann"], "tagid": tag});
+    town.call(&token, "/cgi-bin/tags/members/batchtagging", marks)
+        .await;
+
+    let town = restart(town, &state).await;
+    let token = town.token().await;
+    let again = town.call(&token, template, order).await;
+    assert_eq!(again["msgid"], first["msgid"]);
+    town.pass(61);
+    let again = town.call(&token, send, mass("m4")).await;
+    assert_eq!(again["errcode"], 45065);
+    assert_eq!(again["msg_id"], sent["msg_id"]);
+    // No result can be on its way any more.
+    let get = "/cgi-bin/message/mass/get";
+    let told = town
+        .call(&token, get, json!({"msg_id": sent["msg_id"]}))
+        .await;
+    assert_eq!(told["msg_status"], "SEND_SUCCESS");
+    assert_eq!(town.call(&token, send, mass("m5")).await["errcode"], 0);
+    assert!(town.received("ann").is_empty(), "four a month");
+    assert_eq!(
+        town.call(&token, bizsend, notice("news")).await["errcode"],
+        43101
+    );
+    assert_eq!(
+        town.call(&token, bizsend, notice("lesson")).await["errcode"],
+        0
+    );
+    assert!(town.control.follower(APP_ID, "bob").unwrap().muted);
+    let ann = format!("/cgi-bin/user/info?access_token={token}&openid=ann");
+    assert_eq!(town.get(&ann).await["tagid_list"], json!([tag]));
+}
+
+#[tokio::test]
+async fn a_state_file_from_before_these_things_is_gone_on_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("phones.json");
+    let town = open(&state).await;
+    town.follower("ann").await;
+    town.running.stop().await;
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let account = kept["accounts"][0].as_object_mut().unwrap();
+    for name in ["notices", "mass", "tags"] {
+        assert!(account.remove(name).is_some(), "{name}");
+    }
+    let ann = account["followers"][0][1].as_object_mut().unwrap();
+    for name in ["consents", "muted", "mass"] {
+        assert!(ann.remove(name).is_some(), "{name}");
+    }
+    std::fs::write(&state, kept.to_string()).unwrap();
+    let town = open(&state).await;
+    let token = town.token().await;
+    assert_eq!(town.text(&token, "ann").await, 0);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dripwheel::clock::{ManualClock, Timestamp};
 use dripwheel::sandbox::{
-    Action, Control, Format, Mode, NewFollowers, Profile, Running, Sandbox, SandboxAccount,
-    SandboxLimits, SandboxSettings,
+    Action, Carrier, Control, Format, Mode, NewFollowers, Profile, Running, Sandbox,
+    SandboxAccount, SandboxLimits, SandboxSettings,
 };
 use poem::http::StatusCode;
 use poem::listener::{Acceptor, Listener, TcpListener};
@@ -96,8 +96,8 @@ pub struct Plan {
     pub mode: Mode,
     pub format: Format,
     pub profile: Profile,
-    pub per_day: u64,
-    pub per_minute: Option<u64>,
+    /// What differs from the usual rules.
+    pub rules: Value,
 }
 
 impl Default for Plan {
@@ -106,8 +106,7 @@ impl Default for Plan {
             mode: Mode::Safe,
             format: Format::Xml,
             profile: Profile::Wechat2023,
-            per_day: 500_000,
-            per_minute: None,
+            rules: json!({}),
         }
     }
 }
@@ -124,7 +123,7 @@ pub fn account(plan: &Plan, callback: SocketAddr) -> SandboxAccount {
         "callback_url": format!("http://{callback}/callback/main?shop=1"),
         "profile": plan.profile,
         "name": "甜甜圈小店",
-        "quota": {"per_day": plan.per_day, "per_minute": plan.per_minute},
+        "rules": plan.rules,
     }))
     .unwrap()
 }
@@ -147,6 +146,7 @@ impl Town {
         let mut settings = SandboxSettings::new(vec![account(&plan, callback)]);
         settings.limits = SandboxLimits {
             callback_spacing_ms: 0,
+            result_delay_ms: 20,
             ..SandboxLimits::default()
         };
         change(&mut settings);
@@ -205,6 +205,45 @@ impl Town {
             .unwrap();
         assert_eq!(answer.status(), 200);
         answer.json().await.unwrap()
+    }
+
+    /// A call with a token and a JSON body.
+    pub async fn call(&self, token: &str, path: &str, body: Value) -> Value {
+        let path = format!("{path}?access_token={token}");
+        self.post(&path, body.to_string()).await
+    }
+
+    /// The control API.
+    pub async fn control_api(&self, operation: &str, body: Value) -> (u16, Value) {
+        let url = self.url(&format!("/sandbox/api/{operation}"));
+        let answer = self.http.post(url).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// The first push whose readable body has `mark` in it; waits for it, and a minute without is a
+    /// failure.
+    pub async fn pushed(&self, mark: &str) -> String {
+        for _ in 0..6_000 {
+            let got = self.server.got();
+            if let Some(got) = got.iter().find(|got| got.body.contains(mark)) {
+                return got.body.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no push with {mark}");
+    }
+
+    /// What reached a phone and by which carrier, oldest first.
+    pub fn received(&self, openid: &str) -> Vec<(Carrier, Value)> {
+        let sent = self.control.sent(Some(APP_ID), Some(openid), 0, 10_000);
+        let received = sent.into_iter().filter(|one| one.sent.received);
+        let body = |body: Option<Arc<str>>| {
+            let body = body.unwrap();
+            serde_json::from_str(&body).unwrap_or_else(|_| Value::from(&*body))
+        };
+        received
+            .map(|one| (one.sent.carrier, body(one.body)))
+            .collect()
     }
 
     pub async fn get(&self, path: &str) -> Value {

@@ -1,5 +1,6 @@
 //! Every class of mistake, with its line, its column and its fix.
 
+mod closed;
 mod messages;
 mod rules;
 

@@ -60,7 +60,7 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!form.matches("[data-act]")) return;
   event.preventDefault();
-  const data = new URLSearchParams(new FormData(form));
+  const data = new URLSearchParams(new FormData(form, event.submitter));
   for (const input of form.querySelectorAll("input:not([type=hidden])")) input.value = "";
   const more = form.closest("details");
   if (more) more.open = false;

@@ -1,0 +1,252 @@
+//! A hand of deliveries on its way from turn to attempt: intents in one commit, then each its call.
+//!
+//! Mass sends are gathered: policy makes them due at common instants, so whoever else is due then
+//! joins the first of them, and all with the same words travel in one call.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, Timestamp};
+use crate::journey::carrier::Carrier;
+use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::journey::message::Message;
+use crate::policy::settle::AccountNews;
+use crate::sender::attempt::{self, Done, attempt};
+use crate::sender::platform::{Answer, AnswerClass, Cohort, Content, Parcel, Platform, Platforms};
+use crate::store::work::{DeliveryKey, Ended, Intended, Send};
+use crate::store::{Error, Store, deliveries};
+
+/// Deliveries that share one commit of their intents.
+pub(super) const INTENTS_MAX: usize = 500;
+
+/// Followers of one mass send: the platform's own limits (page "mass send by openid").
+const COHORT_MIN: usize = 2;
+const COHORT_MAX: usize = 10_000;
+
+/// What a hand needs.
+pub(super) struct Hand {
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) done_tx: mpsc::Sender<Done>,
+    pub(super) attempts: TaskTracker,
+    pub(super) platforms: Arc<dyn Platforms>,
+}
+
+impl Hand {
+    /// Sends what may be sent; every key is reported, whatever becomes of it.
+    pub(super) async fn send(self, keys: Vec<DeliveryKey>) {
+        let mut intended = self.intend(&keys).await.into_iter();
+        let mut together = Vec::new();
+        for key in keys {
+            let platform = self.platforms.of(key.account);
+            match (intended.next(), platform) {
+                (Some(Intended::Send(send)), Some(_)) if send.fare.carrier == Carrier::MassSend => {
+                    together.push((*send, true));
+                }
+                (Some(Intended::Send(send)), Some(platform)) => self.call(*send, platform, true),
+                _ => self.report(nothing(key, self.clock.as_ref(), true)).await,
+            }
+        }
+        if let Some((first, _)) = together.first() {
+            let (account, due_at) = (first.key.account, first.key.due_at);
+            self.gather(account, due_at, &mut together).await;
+            self.send_together(account, together).await;
+        }
+    }
+
+    /// Has the intents committed, together or, when that fails, each on its own: one row that
+    /// cannot be read must not keep the others of its hand from being sent, again and again.
+    async fn intend(&self, keys: &[DeliveryKey]) -> Vec<Intended> {
+        match self.store.writer().intend(keys.to_vec()).await {
+            Ok(intended) => return intended,
+            Err(Error::Stopped) => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, deliveries = keys.len(), "intents not written: one by one");
+            }
+        }
+        let mut intended = Vec::with_capacity(keys.len());
+        for key in keys {
+            let alone = self.store.writer().intend(vec![*key]).await;
+            if let Err(error) = &alone {
+                tracing::error!(%error, enrollment.id = key.enrollment.0,
+                    "intent not written: the delivery stays due");
+            }
+            let one = alone.ok().and_then(|mut one| one.pop());
+            intended.push(one.unwrap_or(Intended::NotSent));
+        }
+        intended
+    }
+
+    /// One attempt, on its own.
+    fn call(&self, send: Send, platform: Arc<dyn Platform>, handed: bool) {
+        let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
+        let attempt = attempt(store, platform, Arc::clone(&self.clock), send);
+        self.attempts.spawn(async move {
+            let done = Done {
+                handed,
+                ..attempt.await
+            };
+            done_tx.send(done).await.ok();
+        });
+    }
+
+    async fn report(&self, done: Done) {
+        self.done_tx.send(done).await.ok();
+    }
+
+    /// Adds whoever else of the account is due at the same instant, so that a call carries as many
+    /// as it can. They had no turn of their own: one call is one turn.
+    async fn gather(
+        &self,
+        account: AccountId,
+        due_at: Timestamp,
+        together: &mut Vec<(Send, bool)>,
+    ) {
+        let mut after = (due_at, EnrollmentId(i64::MIN));
+        let limit = u32::try_from(INTENTS_MAX).unwrap_or(u32::MAX);
+        while together.len() < COHORT_MAX {
+            let page = deliveries::page(self.store.read(), account, after, limit).await;
+            let mut page = page.unwrap_or_default();
+            page.retain(|key| key.due_at == due_at);
+            let Some(last) = page.last() else {
+                return;
+            };
+            after = (last.due_at, last.enrollment);
+            for intended in self.intend(&page).await {
+                match (intended, self.platforms.of(account)) {
+                    (Intended::Send(send), _) if send.fare.carrier == Carrier::MassSend => {
+                        together.push((*send, false));
+                    }
+                    (Intended::Send(send), Some(platform)) => self.call(*send, platform, false),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Sends everybody's message in as few calls as there are different words.
+    async fn send_together(&self, account: AccountId, together: Vec<(Send, bool)>) {
+        let mut groups: BTreeMap<String, (Message, Vec<(Send, bool)>)> = BTreeMap::new();
+        for (send, handed) in together {
+            match attempt::parcel(&send) {
+                Ok(Parcel {
+                    content: Content::Message(message),
+                    ..
+                }) => {
+                    let words = serde_json::to_string(&message).unwrap_or_default();
+                    let key = format!("{} {} {words}", send.version.id.0, send.step);
+                    let group = groups.entry(key).or_insert_with(|| (message, Vec::new()));
+                    group.1.push((send, handed));
+                }
+                Ok(_) => {}
+                Err(answer) => self.settle_all(vec![(send, handed)], &answer, false).await,
+            }
+        }
+        for (message, sends) in groups.into_values() {
+            for cohort in cohorts(sends) {
+                self.send_cohort(account, message.clone(), cohort).await;
+            }
+        }
+    }
+
+    async fn send_cohort(&self, account: AccountId, message: Message, sends: Vec<(Send, bool)>) {
+        let platform = self.platforms.of(account);
+        let (answer, called) = match platform {
+            Some(platform) if sends.len() >= COHORT_MIN => {
+                let cohort = Cohort {
+                    openids: sends.iter().map(|(send, _)| send.openid.clone()).collect(),
+                    message,
+                    message_id: message_id(&sends),
+                };
+                // A panic here would leave everybody's intents behind.
+                let call = AssertUnwindSafe(async { platform.send_to_many(&cohort).await });
+                let answer = call.catch_unwind().await.unwrap_or_else(|_| {
+                    Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
+                });
+                (answer, true)
+            }
+            // One alone waits for company at the next common instant.
+            _ => {
+                let what = "a mass send takes two followers at least";
+                let answer = Answer::without_code(AnswerClass::NotCarried, what);
+                (answer, false)
+            }
+        };
+        self.settle_all(sends, &answer, called).await;
+    }
+
+    async fn settle_all(&self, sends: Vec<(Send, bool)>, answer: &Answer, called: bool) {
+        let answered_at = self.clock.now();
+        let ended = Ended::from(answer.clone());
+        let settled =
+            join_all(sends.iter().map(|(send, _)| {
+                attempt::settle(&self.store, self.clock.as_ref(), send.key, &ended)
+            }));
+        let settled = settled.await;
+        for ((send, handed), settled) in sends.iter().zip(settled) {
+            let done = Done {
+                key: send.key,
+                handed: *handed,
+                called,
+                answered_at,
+                answer: Some(answer.clone()),
+                news: settled.map_or(AccountNews::None, |settled| settled.news),
+            };
+            self.report(done).await;
+        }
+    }
+}
+
+fn nothing(key: DeliveryKey, clock: &dyn Clock, handed: bool) -> Done {
+    Done {
+        key,
+        handed,
+        called: false,
+        answered_at: clock.now(),
+        answer: None,
+        news: AccountNews::None,
+    }
+}
+
+/// Parts of nearly equal size that a call can carry.
+fn cohorts(mut sends: Vec<(Send, bool)>) -> Vec<Vec<(Send, bool)>> {
+    let parts = sends.len().div_ceil(COHORT_MAX).max(1);
+    let size = sends.len().div_ceil(parts).max(1);
+    let mut cohorts = Vec::with_capacity(parts);
+    while sends.len() > size {
+        let rest = sends.split_off(size);
+        cohorts.push(std::mem::replace(&mut sends, rest));
+    }
+    cohorts.push(sends);
+    cohorts
+}
+
+/// The same for the same followers and step, so that a call whose answer was lost can be made again
+/// and sends nothing twice.
+fn message_id(sends: &[(Send, bool)]) -> String {
+    let mut ids: Vec<_> = sends
+        .iter()
+        .map(|(send, _)| send.key.enrollment.0)
+        .collect();
+    ids.sort_unstable();
+    let mut sha = Sha256::new();
+    if let Some((send, _)) = sends.first() {
+        sha.update(send.version.id.0.to_be_bytes());
+        sha.update(send.step.to_be_bytes());
+    }
+    for id in ids {
+        sha.update(id.to_be_bytes());
+    }
+    let hex = sha.finalize();
+    hex.iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
