@@ -78,6 +78,16 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
 }
 
+/// Shortest wait of a loop that only looks after things, however fast the clock runs.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits for the next look of a loop that looks after things every `span`: by the clock, and a
+/// moment of the machine's time, so that a clock that runs fast does not make it spin.
+pub async fn next_look(clock: &dyn Clock, span: Duration) {
+    let next = clock.now().plus(span);
+    tokio::join!(clock.sleep_until(next), tokio::time::sleep(LOOK_PAUSE));
+}
+
 /// Longest real wait, so that a wall clock that is set is noticed within a second.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 

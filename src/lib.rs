@@ -3,6 +3,7 @@
 //! The stages are folders, and their alphabetical order is the way of the data; `ARCHITECTURE.md`
 //! walks one follow through them.
 
+pub mod alert;
 pub mod api;
 pub mod app;
 pub mod cli;

@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 
 use crate::api::keys::Caller;
 use crate::api::problem::{Code, Refusal};
-use crate::api::views::Enrolled;
 
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 const REMEMBERED_MAX: u64 = 10_000;
@@ -21,19 +20,19 @@ const KEY_MAX: usize = 255;
 
 /// What was asked for and what was answered.
 #[derive(Clone, Debug)]
-struct Replay {
+struct Replay<T> {
     request: [u8; 32],
-    answer: Result<Enrolled, Refusal>,
+    answer: Result<T, Refusal>,
 }
 
 /// The answers that are remembered.
 #[derive(Debug)]
-pub(super) struct Replays {
+pub(super) struct Replays<T: Clone + Send + Sync + 'static> {
     /// By a hash over caller and key: keys of two callers never meet.
-    cache: Cache<[u8; 32], Arc<Replay>>,
+    cache: Cache<[u8; 32], Arc<Replay<T>>>,
 }
 
-impl Default for Replays {
+impl<T: Clone + Send + Sync + 'static> Default for Replays<T> {
     fn default() -> Self {
         let cache = Cache::builder()
             .max_capacity(REMEMBERED_MAX)
@@ -43,7 +42,7 @@ impl Default for Replays {
     }
 }
 
-impl Replays {
+impl<T: Clone + Send + Sync + 'static> Replays<T> {
     /// Runs `act` unless this caller used `key` before: then the earlier answer is given again.
     /// Requests that come at the same time wait for the first. An answer that says that nothing
     /// was written is not remembered.
@@ -55,8 +54,8 @@ impl Replays {
         caller: &Caller,
         key: Option<&str>,
         request: &[&str],
-        act: impl Future<Output = Result<Enrolled, Refusal>>,
-    ) -> Result<Enrolled, Refusal> {
+        act: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
         let Some(key) = key else {
             return act.await;
         };

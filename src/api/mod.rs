@@ -10,6 +10,7 @@ mod cursor;
 mod docs;
 mod followers;
 mod headers;
+mod health;
 mod idempotency;
 pub mod keys;
 pub mod ops;
@@ -23,7 +24,9 @@ use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt};
 use poem_openapi::{OpenApiService, Tags};
 
+use crate::alert::Alerts;
 use crate::clock::Clock;
+use crate::sender::quota::Quotas;
 use crate::store::Store;
 
 pub use docs::docs;
@@ -33,10 +36,12 @@ use accounts::AccountsApi;
 use body::BodyLimit;
 use components::ComponentsApi;
 use followers::FollowersApi;
+use health::{ClearedView, HealthApi};
 use idempotency::Replays;
 use keys::Keyring;
 use problem::Problems;
 use sync::SyncApi;
+use views::Enrolled;
 
 /// Largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
@@ -53,7 +58,12 @@ pub struct ApiState {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     keys: Arc<Keyring>,
-    replays: Replays,
+    replays: Replays<Enrolled>,
+    clears: Replays<ClearedView>,
+    /// `None` where nothing is sent.
+    quotas: Option<Arc<Quotas>>,
+    /// `None` when nobody is told.
+    alerts: Option<Arc<Alerts>>,
 }
 
 impl ApiState {
@@ -63,6 +73,24 @@ impl ApiState {
             clock,
             keys,
             replays: Replays::default(),
+            clears: Replays::default(),
+            quotas: None,
+            alerts: None,
+        }
+    }
+
+    /// Beside that, tries the way of alerts.
+    #[must_use]
+    pub fn with_alerts(self, alerts: Option<Arc<Alerts>>) -> Self {
+        Self { alerts, ..self }
+    }
+
+    /// Beside what is written, tells of quotas and has them cleared.
+    #[must_use]
+    pub fn with_quotas(self, quotas: Arc<Quotas>) -> Self {
+        Self {
+            quotas: Some(quotas),
+            ..self
         }
     }
 }
@@ -76,15 +104,17 @@ enum Group {
     Components,
     /// Sequences and their versions.
     Sequences,
+    /// What people are told of.
+    Alerts,
     /// Followers, their story and their passages.
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, ComponentsApi, FollowersApi, SyncApi), ()>;
+type Service = OpenApiService<(AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, ComponentsApi, FollowersApi, SyncApi),
+        (AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use poem::http::StatusCode;
 use poem::{Response, Route, endpoint, get};
 
-use crate::store::{Store, overview};
+use crate::store::{Store, accounts, overview};
 
 /// A writer that does not answer for so long is not ready.
 const WRITER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -70,8 +70,19 @@ impl OpsState {
     #[expect(clippy::cast_precision_loss, reason = "gauges take floats")]
     async fn metrics(&self) -> Response {
         metrics::gauge!("dripwheel_disk_bytes").set(self.store.disk_bytes() as f64);
+        // A scrape that cannot read still tells what is counted in memory.
+        for one in accounts::standings(self.store.read())
+            .await
+            .unwrap_or_default()
+        {
+            let paused = self.store.knowledge().pause(one.id).is_some();
+            let needs =
+                metrics::gauge!("dripwheel_account_attention", "account" => one.key.clone());
+            needs.set(f64::from(u8::from(one.attention)));
+            metrics::gauge!("dripwheel_account_paused", "account" => one.key)
+                .set(f64::from(u8::from(paused)));
+        }
         for account in self.store.knowledge().accounts().values() {
-            // A scrape that cannot read still tells what is counted in memory.
             if let Ok(due) = overview::due(self.store.read(), account.journey.id).await {
                 let key = account.journey.key.clone();
                 metrics::gauge!("dripwheel_due_deliveries", "account" => key).set(f64::from(due.n));

@@ -58,6 +58,11 @@ codes! {
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
     NotAllowed: "reenter_not_allowed", CONFLICT;
     NotFollowing: "not_following", CONFLICT;
+    NoAlerts: "alerts_not_configured", CONFLICT;
+    NoPlatform: "no_platform", CONFLICT;
+    NoClearLeft: "no_clear_left", CONFLICT;
+    PlatformRefused: "platform_refused", CONFLICT;
+    PlatformSilent: "platform_silent", GATEWAY_TIMEOUT;
     TooLarge: "body_too_large", PAYLOAD_TOO_LARGE;
     MediaType: "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     KeyReused: "idempotency_key_reused", UNPROCESSABLE_ENTITY;
@@ -93,7 +98,7 @@ pub(super) enum Refusal {
     /// There is no such account, follower or sequence.
     #[oai(status = 404, content_type = "application/problem+json")]
     NotFound(Json<Problem>),
-    /// The rules of the sequence, or the follower's state, do not allow it.
+    /// The rules of the sequence, the follower's state or the platform do not allow it.
     #[oai(status = 409, content_type = "application/problem+json")]
     Conflict(Json<Problem>),
     /// The body is larger than 64 KiB.
@@ -111,6 +116,9 @@ pub(super) enum Refusal {
     /// Too much is waiting to be written; nothing of this request was.
     #[oai(status = 503, content_type = "application/problem+json")]
     Busy(Json<Problem>),
+    /// The platform's answer was lost: it may or may not have done what was asked.
+    #[oai(status = 504, content_type = "application/problem+json")]
+    Silent(Json<Problem>),
 }
 
 impl Refusal {
@@ -127,6 +135,7 @@ impl Refusal {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::MediaType(problem),
             StatusCode::UNPROCESSABLE_ENTITY => Self::Unprocessable(problem),
             StatusCode::SERVICE_UNAVAILABLE => Self::Busy(problem),
+            StatusCode::GATEWAY_TIMEOUT => Self::Silent(problem),
             _ => Self::Internal(problem),
         }
     }

@@ -31,59 +31,73 @@ pub(super) struct Joined {
     entrance: ComponentEntrance,
 }
 
-/// Builds every component, and makes the accounts known that it had before the start.
-pub(super) async fn components(
-    config: &Config,
-    store: &Arc<Store>,
-    clock: &Arc<dyn Clock>,
-    clients: &Arc<Clients>,
-    http: &reqwest::Client,
-    profiles: &Profiles,
-) -> Result<Vec<Joined>, StartError> {
-    let known = config.components.iter();
-    let known = known.map(|one| (one.key.clone(), one.app_id.clone()));
-    components::configure(store, known.collect()).await?;
-    let mut joined = Vec::new();
-    for component in &config.components {
-        let setting = |what: String| StartError::Setting {
-            account: component.key.clone(),
-            what,
-        };
-        let api_base: url::Url = component
-            .api_base
-            .parse()
-            .map_err(|_| setting(format!("api_base: `{}` is no URL", component.api_base)))?;
-        let calls = ComponentSettings {
-            app_id: component.app_id.clone(),
-            app_secret: component.app_secret.clone(),
-            api_base: api_base.clone(),
-            attempt_timeout: config.sender.attempt_timeout,
-        };
-        let calls = Component::new(calls, Arc::clone(store), Arc::clone(clock), http.clone());
-        let own = config.accounts.iter();
-        let settings = RegistrarSettings {
-            like: parts::like(&Rules::of(component), config, profiles)?,
-            own_accounts: own
-                .flat_map(|account| [account.app_id.clone(), account.key.clone()])
-                .collect(),
-            test_accounts: test_accounts(),
-            api_base,
-            attempt_timeout: config.sender.attempt_timeout,
-            connect_timeout: config.sender.connect_timeout,
-        };
-        let shelf = Arc::new(StoreShelf(Arc::clone(store)));
-        let clients = Arc::clone(clients);
-        let registrar = Registrar::new(calls, settings, clients, shelf, http.clone());
-        let registrar = Arc::new(registrar);
-        let accounts = registrar.load().await?;
-        tracing::info!(component = component.key, accounts, "third-party platform");
-        joined.push(Joined {
-            key: component.key.clone(),
-            entrance: entrance(component, config, &registrar)?,
-            registrar,
-        });
+/// What components are built with.
+#[derive(Debug)]
+pub(super) struct Joining<'a> {
+    pub(super) config: &'a Config,
+    pub(super) profiles: &'a Profiles,
+    pub(super) store: &'a Arc<Store>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) clients: &'a Arc<Clients>,
+    pub(super) http: &'a reqwest::Client,
+}
+
+impl Joining<'_> {
+    /// Builds every component, and makes the accounts known that it had before the start.
+    pub(super) async fn components(self) -> Result<Vec<Joined>, StartError> {
+        let Self {
+            config,
+            profiles,
+            store,
+            clock,
+            clients,
+            http,
+        } = self;
+        let known = config.components.iter();
+        let known = known.map(|one| (one.key.clone(), one.app_id.clone()));
+        components::configure(store, known.collect()).await?;
+        let mut joined = Vec::new();
+        for component in &config.components {
+            let setting = |what: String| StartError::Setting {
+                account: component.key.clone(),
+                what,
+            };
+            let api_base: url::Url = component
+                .api_base
+                .parse()
+                .map_err(|_| setting(format!("api_base: `{}` is no URL", component.api_base)))?;
+            let calls = ComponentSettings {
+                app_id: component.app_id.clone(),
+                app_secret: component.app_secret.clone(),
+                api_base: api_base.clone(),
+                attempt_timeout: config.sender.attempt_timeout,
+            };
+            let calls = Component::new(calls, Arc::clone(store), Arc::clone(clock), http.clone());
+            let own = config.accounts.iter();
+            let settings = RegistrarSettings {
+                like: parts::like(&Rules::of(component), config, profiles)?,
+                own_accounts: own
+                    .flat_map(|account| [account.app_id.clone(), account.key.clone()])
+                    .collect(),
+                test_accounts: test_accounts(),
+                api_base,
+                attempt_timeout: config.sender.attempt_timeout,
+                connect_timeout: config.sender.connect_timeout,
+            };
+            let shelf = Arc::new(StoreShelf(Arc::clone(store)));
+            let clients = Arc::clone(clients);
+            let registrar = Registrar::new(calls, settings, clients, shelf, http.clone());
+            let registrar = Arc::new(registrar);
+            let accounts = registrar.load().await?;
+            tracing::info!(component = component.key, accounts, "third-party platform");
+            joined.push(Joined {
+                key: component.key.clone(),
+                entrance: entrance(component, config, &registrar)?,
+                registrar,
+            });
+        }
+        Ok(joined)
     }
-    Ok(joined)
 }
 
 fn test_accounts() -> HashSet<String> {

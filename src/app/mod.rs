@@ -21,11 +21,11 @@ use crate::clock::Clock;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
-use crate::reconcile::Reconciler;
 use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
-use crate::store::{self, Store, StoreSettings, accounts, versions};
+use crate::store::{self, Store, StoreSettings, accounts, health, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
@@ -74,9 +74,16 @@ impl App {
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
         let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
-        let components =
-            component::components(config, &store, &clock, &clients, &http, &profiles).await?;
-        let (component_doors, registrars) = component::doors(components, &doors);
+        let joined = component::Joining {
+            config,
+            profiles: &profiles,
+            store: &store,
+            clock: &clock,
+            clients: &clients,
+            http: &http,
+        };
+        let joined = joined.components().await?;
+        let (component_doors, registrars) = component::doors(joined, &doors);
 
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(DUE_QUEUE_MAX);
@@ -92,6 +99,12 @@ impl App {
             armed_rx,
             due_tx,
         );
+        let quotas = Arc::new(Quotas::new(
+            Arc::clone(&store),
+            Arc::clone(&clients),
+            Arc::clone(&clock),
+            config.sender.ask_quota_every,
+        ));
         let sender = Sender::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -102,13 +115,12 @@ impl App {
             Arc::clone(&clients) as _,
             due_rx,
         );
-        let reconciler = Reconciler::new(
-            Arc::clone(&store),
-            Arc::clone(&clock),
-            clients,
-            parts::reconcile(config),
-        );
+        let reconciler = parts::reconciler(config, &store, &clock, clients);
         let unknown = sender.recover().await?;
+        let alerts = parts::alerts(config, &store, &clock)?;
+        if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
+            alerts.started_with_unknown_sends(unknown).await?;
+        }
         if unknown > 0 {
             tracing::warn!(sends = unknown, "the last run left sends without an answer");
         }
@@ -124,9 +136,12 @@ impl App {
             clock: Arc::clone(&clock),
             doors: Arc::clone(&doors),
             component_doors: Arc::new(component_doors),
+            quotas: Arc::clone(&quotas),
+            alerts: alerts.clone(),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
+        let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
         let mut tasks = vec![
@@ -134,10 +149,20 @@ impl App {
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
             ("reconciler", tokio::spawn(reconciler.run(stop.clone()))),
+            (
+                "quotas",
+                tokio::spawn(Arc::clone(&quotas).run(stop.clone())),
+            ),
+            ("health", tokio::spawn(counts)),
         ];
         for registrar in registrars {
             let run = registrar.run(stop.clone());
             tasks.push(("registrar", tokio::spawn(run)));
+        }
+        if let Some(alerts) = alerts {
+            let telling = alerts.run(Arc::clone(&quotas), stop.clone());
+            let telling = tokio::spawn(telling.map_err(StartError::Http)?);
+            tasks.push(("alerts", telling));
         }
         tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
         Ok(Self {
@@ -203,6 +228,9 @@ impl App {
                 tracing::error!(%error, part = name, "ended badly");
             }
         }
+        if let Err(error) = health::flush(&self.store).await {
+            tracing::warn!(%error, "the last counts of accounts are lost");
+        }
         self.store.close().await;
         tracing::info!("stopped");
     }
@@ -224,6 +252,8 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("alerts.secret: is no signing secret; write `whsec_` and the base64 of 24 to 64 bytes")]
+    AlertSecret,
     #[error("the HTTP client cannot be built")]
     Http(#[source] reqwest::Error),
 }

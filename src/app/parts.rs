@@ -6,6 +6,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
+use crate::alert::sign::SigningKey;
+use crate::alert::{AlertSettings, Alerts};
 use crate::app::StartError;
 use crate::app::companion::ByClients;
 use crate::clock::Clock;
@@ -17,9 +19,10 @@ use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
 use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
+use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile::Profiles;
-use crate::reconcile::ReconcileSettings;
+use crate::reconcile::{ReconcileSettings, Reconciler};
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
@@ -27,10 +30,6 @@ use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
 use crate::store::versions::NewVersion;
 use crate::yaml::Problem;
-
-/// Whose midnight gives new daily quotas. The platform's pages do not say; it counts its days in
-/// Beijing everywhere else.
-const QUOTA_ZONE: &str = "Asia/Shanghai";
 
 /// Reads and checks the sequences directory.
 pub(super) fn load_sequences(dir: &std::path::Path) -> Result<Vec<NewVersion>, StartError> {
@@ -73,6 +72,8 @@ pub(super) struct Rules<'a> {
     erase_on_unfollow: bool,
     rate: config::Rate,
     in_flight: Option<usize>,
+    /// Minute of the day, and its zone, at which the platform counts anew; `None` for its own midnight.
+    quota_reset: Option<(u16, &'a str)>,
 }
 
 impl<'a> Rules<'a> {
@@ -86,6 +87,7 @@ impl<'a> Rules<'a> {
             erase_on_unfollow: component.erase_on_unfollow,
             rate: component.rate,
             in_flight: component.in_flight,
+            quota_reset: None,
         }
     }
 }
@@ -110,7 +112,18 @@ pub(super) fn like(
         account: rules.key.to_owned(),
         what: format!("timezone: {error}"),
     })?;
+    let quota_reset = match rules.quota_reset {
+        None => QuotaReset::default(),
+        Some((minute, zone)) => QuotaReset {
+            minute,
+            zone: TimeZone::get(zone).map_err(|error| StartError::Setting {
+                account: rules.key.to_owned(),
+                what: format!("quota_timezone: {error}"),
+            })?,
+        },
+    };
     Ok(Account {
+        quota_reset,
         journey: journey::account::Account {
             id: AccountId(0),
             key: String::new(),
@@ -147,6 +160,7 @@ pub(super) fn account(
         erase_on_unfollow: account.erase_on_unfollow,
         rate: account.rate,
         in_flight: account.in_flight,
+        quota_reset: Some((account.quota_reset, &account.quota_timezone)),
     };
     let mut like = like(&rules, config, profiles)?;
     like.journey.key.clone_from(&account.key);
@@ -214,16 +228,40 @@ pub(super) fn doors(
     Ok(doors.with_replies(replies))
 }
 
-pub(super) fn reconcile(config: &Config) -> ReconcileSettings {
+pub(super) fn reconciler(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    clients: Arc<Clients>,
+) -> Reconciler {
     let settings = config.reconcile;
-    ReconcileSettings {
+    let settings = ReconcileSettings {
         after_downtime: settings.after_downtime,
         daily_at: settings.daily_at,
         page_pause: settings.page_pause,
         refresh_pause: settings.refresh_pause,
         accounts_at_once: settings.accounts_at_once,
-        quota_zone: TimeZone::get(QUOTA_ZONE).unwrap_or(TimeZone::UTC),
-    }
+    };
+    Reconciler::new(Arc::clone(store), Arc::clone(clock), clients, settings)
+}
+
+/// Who is told of what needs a person, if anybody is.
+pub(super) fn alerts(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<Alerts>>, StartError> {
+    let Some(alerts) = &config.alerts else {
+        return Ok(None);
+    };
+    let key = SigningKey::parse(alerts.secret.expose_secret()).ok_or(StartError::AlertSecret)?;
+    let settings = AlertSettings {
+        url: alerts.url.clone(),
+        key,
+        unknown_sends: alerts.unknown_sends,
+    };
+    let alerts = Alerts::new(Arc::clone(store), Arc::clone(clock), settings);
+    Ok(Some(Arc::new(alerts)))
 }
 
 pub(super) fn clients(

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use poem::{EndpointExt, Route, Server, get};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Alerts;
 use crate::api::keys::Keyring;
 use crate::api::ops::{self, OpsState};
 use crate::api::{self, ApiState, SecurityHeaders};
@@ -16,6 +17,7 @@ use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
 use crate::inbound::component::{self, ComponentDoors};
 use crate::listener::Listener;
+use crate::sender::quota::Quotas;
 use crate::store::Store;
 
 /// Connections that send nothing for so long are closed.
@@ -31,6 +33,8 @@ pub(super) struct Doorway {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
     pub(super) component_doors: Arc<ComponentDoors>,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) alerts: Option<Arc<Alerts>>,
     pub(super) metrics: PrometheusHandle,
     pub(super) stop: CancellationToken,
 }
@@ -74,7 +78,9 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             }))
         }
     };
-    let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys);
+    let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys)
+        .with_quotas(Arc::clone(&doorway.quotas))
+        .with_alerts(doorway.alerts.clone());
     let stop = doorway.stop.clone();
     let pages = ConsoleState::new(
         Arc::clone(store),
@@ -82,7 +88,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         access,
         tls(config),
         stop,
-    );
+    )
+    .with_quotas(Arc::clone(&doorway.quotas));
     let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new());
     let routes = Route::new()
         .nest("/callback", callback::routes(Arc::clone(&doorway.doors)))

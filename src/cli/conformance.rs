@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use secrecy::SecretString;
 
 use crate::cli::print;
@@ -20,24 +20,27 @@ use crate::yaml::render_all;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct ConformanceArgs {
-    /// The configuration file of the server to check; tells its address.
+    /// The configuration file of the server to check; tells its address and its component.
     #[arg(long, env = "DRIPWHEEL_CONFIG")]
     config: Option<PathBuf>,
     /// Address and port to play the platform on: the server's `api_base` must point here.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// App id of the third-party platform (component).
+    /// Key of the component in the configuration; needed only where it has several.
+    #[arg(long, requires = "config")]
+    component: Option<String>,
+    /// App id of the third-party platform (component), instead of the configuration's.
     #[arg(long, env = "DRIPWHEEL_COMPONENT_APP_ID")]
-    app_id: String,
+    app_id: Option<String>,
     /// Its app secret; better in the environment than on the command line.
     #[arg(long, env = "DRIPWHEEL_COMPONENT_SECRET", hide_env_values = true)]
-    secret: SecretString,
+    secret: Option<SecretString>,
     /// 消息校验Token
     #[arg(long, env = "DRIPWHEEL_COMPONENT_TOKEN", hide_env_values = true)]
-    token: SecretString,
+    token: Option<SecretString>,
     /// 消息加解密Key, 43 characters.
     #[arg(long, env = "DRIPWHEEL_COMPONENT_AES_KEY", hide_env_values = true)]
-    aes_key: SecretString,
+    aes_key: Option<SecretString>,
     /// 授权事件接收URL
     #[arg(long, env = "DRIPWHEEL_COMPONENT_EVENT_URL")]
     event_url: Option<String>,
@@ -104,37 +107,62 @@ pub(super) async fn run(args: ConformanceArgs) -> Result<ExitCode> {
 
 /// The component as the server knows it: the one place that joins arguments and configuration.
 fn component(args: &ConformanceArgs) -> Result<SandboxComponent> {
-    let base = match &args.config {
+    let config = match &args.config {
         None => None,
         Some(path) => {
             let config = Config::load(path);
-            let config =
-                config.map_err(|problems| anyhow::anyhow!(render_all(&problems, false)))?;
-            let listen = format!("http://{}", config.server.listen);
-            Some(config.server.public_url.unwrap_or(listen))
+            Some(config.map_err(|problems| anyhow::anyhow!(render_all(&problems, false)))?)
         }
+    };
+    let base = config.as_ref().map(|config| {
+        let listen = format!("http://{}", config.server.listen);
+        config.server.public_url.clone().unwrap_or(listen)
+    });
+    let components = config.as_ref().map_or(&[][..], |config| &config.components);
+    let known = match &args.component {
+        Some(key) => {
+            let found = components.iter().find(|one| one.key == *key);
+            Some(found.with_context(|| format!("the configuration has no component `{key}`"))?)
+        }
+        None if components.len() > 1 => bail!("say which component: give --component"),
+        None => components.first(),
+    };
+    let given = |given: &Option<SecretString>, known: Option<&SecretString>, flag: &str| {
+        let one = given.as_ref().or(known);
+        one.cloned()
+            .with_context(|| format!("give {flag}, or --config of a server with a component"))
     };
     let url = |given: &Option<String>, path: &str, flag: &str| match (given, &base) {
         (Some(url), _) => Ok(url.clone()),
         (None, Some(base)) => Ok(format!("{}{path}", base.trim_end_matches('/'))),
         (None, None) => bail!("say where the server listens: give {flag}, or --config"),
     };
-    let app_id = &args.app_id;
+    let app_id = args.app_id.as_ref().or(known.map(|known| &known.app_id));
+    let app_id = app_id.context("give --app-id, or --config of a server with a component")?;
+    let key = known.map_or(app_id.as_str(), |known| &known.key);
     let event_url = url(
         &args.event_url,
-        &format!("/component/{app_id}/events"),
+        &format!("/component/{key}/events"),
         "--event-url",
     )?;
     let message_url = url(
         &args.message_url,
-        &format!("/component/{app_id}/callback/$APPID$"),
+        &format!("/component/{key}/callback/$APPID$"),
         "--message-url",
     )?;
     let mut component = SandboxComponent::new(
         app_id,
-        args.secret.clone(),
-        args.token.clone(),
-        args.aes_key.clone(),
+        given(
+            &args.secret,
+            known.map(|known| &known.app_secret),
+            "--secret",
+        )?,
+        given(&args.token, known.map(|known| &known.token), "--token")?,
+        given(
+            &args.aes_key,
+            known.map(|known| &known.encoding_aes_key),
+            "--aes-key",
+        )?,
         [&event_url, &message_url],
     );
     // The check pushes its own tickets.
@@ -227,6 +255,42 @@ mod tests {
         assert_eq!(found.message_url, "http://s/$APPID$");
         let error = component(&parsed(&[])).unwrap_err().to_string();
         assert!(error.contains("--event-url"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_says_all_that_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dripwheel.yaml");
+        let one = |key: &str, n: u8| {
+            format!(
+                "  - {{ key: {key}, app_id: wx00000000000000c{n}, token: componenttoken,
+      app_secret: 0123456789abcdef0123456789abcdef,
+      encoding_aes_key: abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG }}\n"
+            )
+        };
+        let server = "server: { public_url: 'http://drip.example.com' }\ncomponents:\n";
+        let write = |text: String| std::fs::write(&path, text).unwrap();
+        let checked = |more: &[&str]| {
+            let fixed = ["x", "--config", path.to_str().unwrap()];
+            let line = Line::try_parse_from(fixed.iter().chain(more)).unwrap();
+            component(&line.args).map_err(|error| error.to_string())
+        };
+        write(format!("{server}{}", one("pro", 0)));
+        let found = checked(&[]).unwrap();
+        assert_eq!(found.app_id, "wx00000000000000c0");
+        let events = "http://drip.example.com/component/pro/events";
+        assert_eq!(found.event_url, events);
+        let callback = "http://drip.example.com/component/pro/callback/$APPID$";
+        assert_eq!(found.message_url, callback);
+        write(format!("{server}{}{}", one("pro", 0), one("two", 1)));
+        assert!(checked(&[]).unwrap_err().contains("--component"));
+        let found = checked(&["--component", "two"]).unwrap();
+        assert_eq!(found.app_id, "wx00000000000000c1");
+        assert!(
+            checked(&["--component", "three"])
+                .unwrap_err()
+                .contains("three")
+        );
     }
 
     #[test]

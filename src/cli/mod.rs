@@ -6,6 +6,7 @@ mod check;
 mod conformance;
 mod demo;
 mod explain;
+mod quota;
 mod sandbox;
 mod serve;
 mod sync;
@@ -60,6 +61,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
+    /// Has the platform count an account's calls anew, through a running server.
+    ClearQuota(quota::ClearQuotaArgs),
     /// Prints the OpenAPI document of the API.
     Openapi,
     /// Measures this machine.
@@ -100,6 +103,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
+        Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),

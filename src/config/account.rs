@@ -95,6 +95,18 @@ impl Check<'_> {
             raw.rate.as_ref(),
             given.and_then(|given| given.rate.as_ref()),
         );
+        let quota_reset = choose(
+            &raw.quota_reset,
+            given.map(|given| &given.quota_reset),
+            &base.quota_reset,
+        );
+        let quota_timezone = choose(
+            &raw.quota_timezone,
+            given.map(|given| &given.quota_timezone),
+            &base.quota_timezone,
+        );
+        let quota_reset = self.minute_of_day(quota_reset);
+        let quota_timezone = self.zone(quota_timezone);
         let in_flight = raw
             .in_flight
             .as_ref()
@@ -126,6 +138,8 @@ impl Check<'_> {
                 base.erase_on_unfollow,
             ),
             rate: rate?,
+            quota_reset: quota_reset?,
+            quota_timezone: quota_timezone?,
             in_flight: all(in_flight)?,
         })
     }
@@ -252,6 +266,22 @@ impl Check<'_> {
             .map_err(|_| "is no time zone".to_owned());
         self.problems
             .keep(at, known, "use a name such as Asia/Shanghai")
+    }
+
+    /// `hh:mm` as minutes after midnight.
+    fn minute_of_day(&mut self, at: &At<String>) -> Option<u16> {
+        let number = |text: &str, below: u16| {
+            let digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+            let number = text.parse::<u16>().ok().filter(|_| digits)?;
+            (number < below).then_some(number)
+        };
+        let minute = at
+            .value
+            .split_once(':')
+            .and_then(|(hour, minute)| Some(number(hour, 24)? * 60 + number(minute, 60)?));
+        let minute = minute.ok_or_else(|| "is no time of day".to_owned());
+        self.problems
+            .keep(at, minute, "write one such as \"00:00\"")
     }
 
     pub(super) fn count(&mut self, at: &At<usize>, least: usize, most: usize) -> Option<usize> {

@@ -113,6 +113,7 @@ impl Check<'_> {
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
         let reconcile = self.reconcile(raw.reconcile.as_ref());
+        let alerts = raw.alerts.as_ref().map(|raw| self.alerts(raw));
         Some(Config {
             server: server?,
             database: database?,
@@ -123,6 +124,10 @@ impl Check<'_> {
             wheel: wheel?,
             sender: sender?,
             reconcile: reconcile?,
+            alerts: match alerts {
+                Some(alerts) => Some(alerts?),
+                None => None,
+            },
         })
     }
 
@@ -266,6 +271,11 @@ impl Check<'_> {
             raw.and_then(|raw| raw.connect_timeout.as_ref()),
             &base.connect_timeout,
         );
+        let ask_quota = pick(
+            raw.and_then(|raw| raw.ask_quota_every.as_ref()),
+            &base.ask_quota_every,
+        );
+        let ask_quota_every = self.span(ask_quota, secs(60), secs(86_400));
         let in_flight = self.count(all, 1, 10_000);
         let per_account_in_flight = self.count(one, 1, 10_000);
         let attempt_timeout = self.span(attempt, millis(100), secs(120));
@@ -282,6 +292,7 @@ impl Check<'_> {
             per_account_in_flight: per_account_in_flight?,
             attempt_timeout: attempt_timeout?,
             connect_timeout: connect_timeout?,
+            ask_quota_every: ask_quota_every?,
         })
     }
 }

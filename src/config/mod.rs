@@ -7,6 +7,7 @@
 //! Deliberately absent: what can change while the program runs. A change is a restart.
 
 mod account;
+mod alerts;
 mod check;
 mod component;
 pub mod directory;
@@ -41,6 +42,8 @@ pub struct Config {
     pub wheel: Wheel,
     pub sender: Sender,
     pub reconcile: Reconcile,
+    /// `None` when nobody is told.
+    pub alerts: Option<Alerts>,
 }
 
 /// The doors.
@@ -130,6 +133,10 @@ pub struct Account {
     /// Whether somebody who unfollows is forgotten, but for a pseudonym.
     pub erase_on_unfollow: bool,
     pub rate: Rate,
+    /// When the platform counts the day's calls anew, in minutes after midnight.
+    pub quota_reset: u16,
+    /// IANA name of the zone that `quota_reset` is in.
+    pub quota_timezone: String,
     /// Sends at the same time; `None` leaves it to [`Sender::per_account_in_flight`].
     pub in_flight: Option<usize>,
 }
@@ -213,6 +220,17 @@ pub struct Sender {
     pub per_account_in_flight: usize,
     pub attempt_timeout: Duration,
     pub connect_timeout: Duration,
+    pub ask_quota_every: Duration,
+}
+
+/// Where alerts go.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub url: url::Url,
+    /// `whsec_` and base64.
+    pub secret: SecretString,
+    /// More unknown sends of one account in 24 hours are an alert.
+    pub unknown_sends: u32,
 }
 
 /// Followers compared with the platform's list.

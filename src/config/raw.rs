@@ -26,6 +26,7 @@ pub(super) struct RawConfig {
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
     pub reconcile: Option<RawReconcile>,
+    pub alerts: Option<RawAlerts>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -81,6 +82,8 @@ pub(super) struct RawAccountDefaults {
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -103,6 +106,8 @@ pub(super) struct RawAccount {
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
+    pub quota_reset: Option<At<String>>,
+    pub quota_timezone: Option<At<String>>,
     pub in_flight: Option<At<usize>>,
 }
 
@@ -162,6 +167,16 @@ pub(super) struct RawSender {
     pub per_account_in_flight: Option<At<usize>>,
     pub attempt_timeout: Option<At<String>>,
     pub connect_timeout: Option<At<String>>,
+    pub ask_quota_every: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "alerts")]
+pub(super) struct RawAlerts {
+    pub url: At<String>,
+    pub secret: At<RawSecret>,
+    pub unknown_sends: Option<At<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -19,18 +19,18 @@ use crate::story::Lang;
 /// Largest form, in bytes.
 const FORM_MAX: usize = 8 * 1024;
 
-type State<'a> = Data<&'a Arc<ConsoleState>>;
+pub(super) type State<'a> = Data<&'a Arc<ConsoleState>>;
 
 /// The fields of a form.
-struct Form(Vec<(String, String)>);
+pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
-    async fn read(body: Body) -> Result<Self> {
+    pub(super) async fn read(body: Body) -> Result<Self> {
         let bytes = body.into_bytes_limit(FORM_MAX).await?;
         Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         let field = self.0.iter().find(|(field, _)| field == name);
         field.map(|(_, value)| value.as_str())
     }
@@ -151,7 +151,7 @@ async fn act(
     Ok(see_other(&format!("{page}?done={}", notice.word())))
 }
 
-fn check_token(seat: &Seat, form: &Form) -> Result<()> {
+pub(super) fn check_token(seat: &Seat, form: &Form) -> Result<()> {
     if seat.sent(form.field("token").unwrap_or_default()) {
         Ok(())
     } else {

@@ -1,9 +1,11 @@
-//! The console: pages that show what the store knows and let a person enroll and cancel.
+//! The console: pages that show what the store knows and let a person enroll, cancel, pause and
+//! resume.
 //!
 //! Rendered here, in English and Chinese, whole without JavaScript; with it a page renews itself
 //! when something has changed. Nothing is loaded from elsewhere. Deliberately absent: settings,
 //! which are files, and any rule, which journey and policy have.
 
+mod account_acts;
 mod acts;
 mod door;
 mod files;
@@ -21,6 +23,7 @@ use poem::{Endpoint, EndpointExt, Response, Route, get, post};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::sender::quota::Quotas;
 use crate::store::Store;
 
 use door::Door;
@@ -64,6 +67,8 @@ pub struct ConsoleState {
     clock: Arc<dyn Clock>,
     sessions: Sessions,
     live: Live,
+    /// `None` where nothing is sent.
+    quotas: Option<Arc<Quotas>>,
 }
 
 impl ConsoleState {
@@ -82,6 +87,16 @@ impl ConsoleState {
             clock,
             sessions: Sessions::new(access, tls),
             live,
+            quotas: None,
+        }
+    }
+
+    /// Beside what is written, tells of quotas and has them cleared.
+    #[must_use]
+    pub fn with_quotas(self, quotas: Arc<Quotas>) -> Self {
+        Self {
+            quotas: Some(quotas),
+            ..self
         }
     }
 }
@@ -91,6 +106,13 @@ pub fn routes(state: Arc<ConsoleState>) -> impl Endpoint<Output = Response> + 's
     let follower = "/accounts/:key/followers/:openid";
     Route::new()
         .at("/", get(pages::show_overview))
+        .at("/accounts/:key", get(pages::show_account))
+        .at("/accounts/:key/pause", post(account_acts::pause))
+        .at("/accounts/:key/resume", post(account_acts::resume))
+        .at(
+            "/accounts/:key/clear-quota",
+            post(account_acts::clear_quota),
+        )
         .at("/accounts/:key/followers", get(pages::show_followers))
         .at(follower, get(pages::show_follower))
         .at(format!("{follower}/enroll"), post(acts::enroll))

@@ -207,7 +207,7 @@ impl Doors {
 }
 
 /// Sixteen letters and digits, as the platform's own frames begin.
-fn random() -> [u8; 16] {
+pub(super) fn random() -> [u8; 16] {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 16];
     // Without randomness the frame is still encrypted and signed: only its beginning is guessable.

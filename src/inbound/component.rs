@@ -21,7 +21,7 @@ use poem::web::{Data, Path};
 use poem::{Body, EndpointExt, Request, Response, Route, get, handler, post};
 use secrecy::SecretString;
 
-use crate::inbound::callback::{BODY_WITHIN, Doors, Entrance, plain, refuse};
+use crate::inbound::callback::{BODY_WITHIN, Doors, Entrance, plain, random, refuse};
 use crate::inbound::component_check::{self, Wanted};
 use crate::inbound::component_pages::{self, Visits};
 use crate::inbound::envelope::{self, Door, Query, Reply};
@@ -193,17 +193,12 @@ impl ComponentDoors {
             }
             Wanted::Reply(text) => text,
         };
-        let mut random = [0; 16];
-        if let Err(error) = getrandom::fill(&mut random) {
-            tracing::error!(%error, "no randomness for a reply");
-            return (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned());
-        }
         let text = component_check::reply(fields, &text, now.seconds());
         let reply = Reply {
             text: &text,
             sent_at: now,
             nonce: query.nonce.as_deref().unwrap_or(""),
-            random,
+            random: random(),
         };
         let format = xml::Format::Xml;
         let sealed = envelope::seal(&component.door, unsealed.key_index, format, &reply);

@@ -1,5 +1,7 @@
 //! What the platform said to one attempt, classified.
 
+use crate::clock::Timestamp;
+
 /// An attempt's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -30,6 +32,9 @@ pub enum AnswerClass {
     Dropped,
     /// This carrier cannot take it after all, and nothing was asked: another one takes over.
     NotCarried,
+    /// Not now, and nothing is wrong with step or account: what this message needs is used up until
+    /// this instant.
+    NotBefore(Timestamp),
     /// It could not be put into words or files: nothing was asked of the platform.
     Unsendable,
     /// The follower does not follow (any more).
@@ -42,6 +47,28 @@ pub enum AnswerClass {
     NeedsAttention,
     /// The answer was lost or unreadable: the message may or may not have been taken.
     Unknown,
+}
+
+impl AnswerClass {
+    /// Its name, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::RetrySoon => "RetrySoon",
+            Self::TokenStale => "TokenStale",
+            Self::NextMinute => "NextMinute",
+            Self::NextDay => "NextDay",
+            Self::Dropped => "Dropped",
+            Self::NotCarried => "NotCarried",
+            Self::NotBefore(_) => "NotBefore",
+            Self::Unsendable => "Unsendable",
+            Self::Unsubscribed => "Unsubscribed",
+            Self::Muted => "Muted",
+            Self::GrantClosed => "GrantClosed",
+            Self::NeedsAttention => "NeedsAttention",
+            Self::Unknown => "Unknown",
+        }
+    }
 }
 
 impl Answer {

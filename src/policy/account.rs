@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::journey;
+use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile::Profile;
 
@@ -19,6 +20,8 @@ pub struct Account {
     /// Whether somebody who unfollows is forgotten, but for a pseudonym.
     pub erase_on_unfollow: bool,
     pub rate: Rate,
+    /// When the platform counts the day's calls anew.
+    pub quota_reset: QuotaReset,
     /// Most attempts that may be under way at once.
     pub in_flight_max: usize,
 }

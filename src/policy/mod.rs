@@ -5,8 +5,10 @@ pub mod account;
 pub mod consent;
 pub mod fare;
 pub mod grant;
+pub mod learned;
 pub mod limiter;
 pub mod profile;
+pub mod retries;
 pub mod settle;
 
 use std::time::Duration;

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Time;
-use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +42,6 @@ pub struct ReconcileSettings {
     pub refresh_pause: Duration,
     /// Accounts that are compared at the same time.
     pub accounts_at_once: usize,
-    /// Whose midnight gives new daily quotas.
-    pub quota_zone: TimeZone,
 }
 
 /// How often it is noted that we run.

@@ -282,9 +282,11 @@ impl Pass {
     async fn take_refusal(&mut self, answer: &Answer) -> bool {
         let now = self.clock.now();
         self.sync.failures = self.sync.failures.saturating_add(1);
+        let account = self.store.knowledge().account(self.sync.account);
+        let reset = account.map_or_else(Default::default, |known| known.quota_reset.clone());
         let resume_at = match answer.class {
             AnswerClass::NextMinute => Some(schedule::next_minute(now)),
-            AnswerClass::NextDay => Some(schedule::next_day(now, &self.settings.quota_zone)),
+            AnswerClass::NextDay => Some(schedule::next_day(now, &reset)),
             AnswerClass::RetrySoon | AnswerClass::Unknown | AnswerClass::TokenStale
                 if self.sync.failures <= FAILURES_MAX =>
             {

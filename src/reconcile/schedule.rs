@@ -8,12 +8,13 @@ use jiff::{Span, Timestamp as Instant};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
+use crate::policy::learned::QuotaReset;
 
 /// The accounts' daily syncs are spread over so many seconds.
 const SPREAD_SECONDS: u64 = 3_600;
 
-/// How long after the platform's midnight its new quota is relied on.
-const AFTER_MIDNIGHT: Duration = Duration::from_secs(300);
+/// How long after the instant at which calls are counted anew that is relied on.
+const AFTER_RESET: Duration = Duration::from_secs(300);
 
 /// How long after a full minute its new quota is relied on.
 const AFTER_MINUTE: Duration = Duration::from_secs(5);
@@ -69,8 +70,8 @@ pub(super) fn next_minute(now: Timestamp) -> Timestamp {
 }
 
 /// When a quota of the day that is used up `now` is given anew.
-pub(super) fn next_day(now: Timestamp, zone: &TimeZone) -> Timestamp {
-    daily(now, zone, Time::midnight(), AFTER_MIDNIGHT).next
+pub(super) fn next_day(now: Timestamp, reset: &QuotaReset) -> Timestamp {
+    reset.next(now).plus(AFTER_RESET)
 }
 
 /// How long to rest after so many failures in a row.
@@ -120,7 +121,10 @@ mod tests {
     fn quotas_come_back_a_little_after_their_minute_and_their_midnight() {
         let now = at("2026-03-02T10:15:59Z");
         assert_eq!(next_minute(now), at("2026-03-02T10:16:05Z"));
-        assert_eq!(next_day(now, &shanghai()), at("2026-03-02T16:05:00Z"));
+        assert_eq!(
+            next_day(now, &QuotaReset::default()),
+            at("2026-03-02T16:05:00Z")
+        );
     }
 
     #[test]

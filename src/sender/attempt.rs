@@ -49,13 +49,13 @@ pub(super) async fn attempt(
             let answer = call.catch_unwind().await.unwrap_or_else(|_| {
                 Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
             });
-            (answer, true)
+            let asked = answer.code.is_some() || !matches!(answer.class, AnswerClass::NotBefore(_));
+            (answer, asked)
         }
         Err(answer) => (answer, false),
     };
     let answered_at = clock.now();
-    metrics::counter!("dripwheel_answers_total", "class" => format!("{:?}", answer.class))
-        .increment(1);
+    metrics::counter!("dripwheel_answers_total", "class" => answer.class.name()).increment(1);
     let ended = Ended {
         answer: answer.clone(),
         language: learned,
@@ -68,6 +68,26 @@ pub(super) async fn attempt(
         answered_at,
         news: settled.map_or(AccountNews::None, |settled| settled.news),
         answer: Some(answer),
+    }
+}
+
+/// Gives an intent back without a call: the account's retries have had their share until `at`.
+pub(super) async fn put_off(
+    store: &Store,
+    clock: &dyn Clock,
+    key: DeliveryKey,
+    at: Timestamp,
+) -> Done {
+    let words = "other messages go before another attempt";
+    let answer = Answer::without_code(AnswerClass::NotBefore(at), words);
+    settle(store, clock, key, &Ended::from(answer)).await;
+    Done {
+        key,
+        handed: true,
+        called: false,
+        answered_at: clock.now(),
+        answer: None,
+        news: AccountNews::None,
     }
 }
 

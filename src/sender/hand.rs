@@ -18,8 +18,9 @@ use crate::journey::carrier::Carrier;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::journey::message::Message;
 use crate::policy::settle::AccountNews;
-use crate::sender::attempt::{self, Done, attempt};
+use crate::sender::attempt::{self, Done, attempt, put_off};
 use crate::sender::platform::{Answer, AnswerClass, Cohort, Content, Parcel, Platform, Platforms};
+use crate::sender::retries::Retries;
 use crate::store::work::{DeliveryKey, Ended, Intended, Send};
 use crate::store::{Error, Store, deliveries};
 
@@ -37,6 +38,7 @@ pub(super) struct Hand {
     pub(super) done_tx: mpsc::Sender<Done>,
     pub(super) attempts: TaskTracker,
     pub(super) platforms: Arc<dyn Platforms>,
+    pub(super) retries: Arc<Retries>,
 }
 
 impl Hand {
@@ -87,13 +89,16 @@ impl Hand {
     /// One attempt, on its own.
     fn call(&self, send: Send, platform: Arc<dyn Platform>, handed: bool) {
         let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
-        let attempt = attempt(store, platform, Arc::clone(&self.clock), send);
+        let clock = Arc::clone(&self.clock);
+        let admitted = self
+            .retries
+            .admit(send.key.account, send.attempt, clock.now());
         self.attempts.spawn(async move {
-            let done = Done {
-                handed,
-                ..attempt.await
+            let done = match admitted {
+                Ok(()) => attempt(store, platform, clock, send).await,
+                Err(at) => put_off(&store, clock.as_ref(), send.key, at).await,
             };
-            done_tx.send(done).await.ok();
+            done_tx.send(Done { handed, ..done }).await.ok();
         });
     }
 

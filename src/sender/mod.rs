@@ -7,8 +7,11 @@
 
 mod attempt;
 pub mod breaker;
+pub mod budget;
 mod hand;
 pub mod platform;
+pub mod quota;
+mod retries;
 pub mod shelf;
 pub mod turns;
 pub mod wechat;
@@ -27,9 +30,12 @@ use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
 use crate::sender::attempt::Done;
 use crate::sender::breaker::Breaker;
+use crate::sender::budget::{MINUTE_USED_UP, next_minute};
 use crate::sender::hand::{Hand, INTENTS_MAX};
 use crate::sender::platform::{Answer, AnswerClass, Platforms};
+use crate::sender::retries::Retries;
 use crate::sender::turns::{QUEUE_MAX, Turns};
+use crate::store::health::AccountRest;
 use crate::store::work::DeliveryKey;
 use crate::store::{Error, Store, accounts, deliveries};
 
@@ -64,6 +70,7 @@ pub struct Sender {
     done_rx: mpsc::Receiver<Done>,
     turns: Turns,
     breakers: HashMap<AccountId, Breaker>,
+    retries: Arc<Retries>,
     /// Accounts of which the rows say that they rest, and until when.
     resting: HashMap<AccountId, Timestamp>,
     free: usize,
@@ -94,6 +101,7 @@ impl Sender {
             done_rx,
             turns: Turns::new(settings.queue_max),
             breakers: HashMap::new(),
+            retries: Arc::default(),
             resting: HashMap::new(),
             free: settings.in_flight_max.max(1),
             looked_at: now,
@@ -115,7 +123,7 @@ impl Sender {
             let id = account.journey.id;
             // Without a way to its platform an account's deliveries stay due: an intent could not
             // end.
-            if !account.sends || self.platforms.of(id).is_none() {
+            if !self.store.knowledge().may_send(account) || self.platforms.of(id).is_none() {
                 self.turns.remove_account(id);
             } else {
                 let Account {
@@ -124,6 +132,18 @@ impl Sender {
                     ..
                 } = **account;
                 self.turns.add_account(id, rate, in_flight_max, now);
+            }
+        }
+    }
+
+    /// Lets turns know what the platforms said of accounts' limits.
+    fn take_learned(&mut self, now: Timestamp) {
+        for learned in self.platforms.learned() {
+            let (id, lifts) = (learned.account, learned.lifts);
+            let resets_at = self.next_day(id, now);
+            self.turns.learn(id, &learned.quota, resets_at, lifts);
+            if lifts && let Some(until) = self.resting.get_mut(&id) {
+                *until = now;
             }
         }
     }
@@ -147,7 +167,10 @@ impl Sender {
             let settled = futures_util::future::join_all(settled).await;
             for (key, settled) in left.iter().zip(settled) {
                 match settled {
-                    Ok(_) => recovered += 1,
+                    Ok(_) => {
+                        recovered += 1;
+                        self.retries.forgive(key.account, self.clock.now());
+                    }
                     Err(Error::Stopped) => return Err(Error::Stopped),
                     Err(error) => {
                         tracing::error!(%error, enrollment.id = key.enrollment.0,
@@ -166,6 +189,7 @@ impl Sender {
             // One instant for the whole round, so that what comes due meanwhile ends the sleep.
             let now = self.clock.now();
             self.take_accounts(now);
+            self.take_learned(now);
             if let Err(error) = self.feed(now).await {
                 tracing::error!(%error, "due deliveries could not be read");
             }
@@ -251,6 +275,7 @@ impl Sender {
                 done_tx: self.done_tx.clone(),
                 attempts: self.attempts.clone(),
                 platforms: Arc::clone(&self.platforms),
+                retries: Arc::clone(&self.retries),
             };
             self.attempts.spawn(hand.send(keys));
         }
@@ -270,16 +295,33 @@ impl Sender {
                 tracing::warn!(account.id = account.0, %until, detail = %answer.detail,
                     "calls keep failing: resting the account");
                 self.turns.pause(account, until);
+                self.note_rest(account, "breaker", until, now, &answer.detail);
             }
         }
         let until = match done.news {
             AccountNews::None => return,
-            AccountNews::MinuteUsedUp => Timestamp((now.seconds() / 60 + 1) * 60_000),
+            AccountNews::MinuteUsedUp => {
+                // Other codes wait for the next minute too, and say nothing of our pace.
+                let code = done.answer.as_ref().and_then(|answer| answer.code);
+                if matches!(code, None | Some(MINUTE_USED_UP)) {
+                    self.turns.slow_down(account, now);
+                }
+                next_minute(now)
+            }
             AccountNews::DayUsedUp => self.next_day(account, now),
             AccountNews::NeedsAttention => now.plus(ATTENTION_REST),
         };
-        self.turns.pause(account, until);
+        match done.news {
+            AccountNews::DayUsedUp => self.turns.use_up(account, until),
+            _ => self.turns.pause(account, until),
+        }
         let detail = done.answer.map(|answer| answer.detail).unwrap_or_default();
+        let why = match done.news {
+            AccountNews::MinuteUsedUp => "minute_used_up",
+            AccountNews::DayUsedUp => "day_used_up",
+            AccountNews::None | AccountNews::NeedsAttention => "needs_attention",
+        };
+        self.note_rest(account, why, until, now, &detail);
         self.note_pause(account, until, done.news, detail);
     }
 
@@ -290,6 +332,28 @@ impl Sender {
             self.resting.remove(&id);
             self.write_pause(id, Timestamp(0), String::new(), false);
         }
+    }
+
+    /// Tells the account's health of a rest.
+    fn note_rest(
+        &self,
+        id: AccountId,
+        why: &'static str,
+        until: Timestamp,
+        now: Timestamp,
+        detail: &str,
+    ) {
+        let health = self.store.health();
+        let earlier = health.rest(id, now).filter(|rest| rest.why == why);
+        health.rests(
+            id,
+            AccountRest {
+                why,
+                since: earlier.map_or(now, |rest| rest.since),
+                until,
+                detail: detail.to_owned(),
+            },
+        );
     }
 
     /// Writes the pause where people look for it.
@@ -310,17 +374,10 @@ impl Sender {
         });
     }
 
-    /// Midnight of the account's zone, when platforms count calls anew.
+    /// When the platform counts the account's calls anew.
     fn next_day(&self, id: AccountId, now: Timestamp) -> Timestamp {
         let account = self.store.knowledge().account(id);
-        let zone = account.map_or(jiff::tz::TimeZone::UTC, |account| {
-            account.journey.zone.clone()
-        });
-        let midnight = jiff::Timestamp::from_millisecond(now.0)
-            .ok()
-            .and_then(|at| at.to_zoned(zone).tomorrow().ok())
-            .and_then(|tomorrow| tomorrow.start_of_day().ok())
-            .map(|midnight| Timestamp(midnight.timestamp().as_millisecond()));
-        midnight.unwrap_or(now.plus(ATTENTION_REST))
+        let reset = account.map(|account| account.quota_reset.clone());
+        reset.unwrap_or_default().next(now)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::ids::AccountId;
 use crate::journey::message::{Form, Message};
+use crate::policy::learned::Quota;
 
 /// One rendered message for one follower.
 #[derive(Clone, Debug)]
@@ -72,6 +73,20 @@ pub trait Platform: Send + Sync + fmt::Debug {
 pub trait Platforms: Send + Sync + fmt::Debug {
     /// The way of an account; `None` when there is none.
     fn of(&self, account: AccountId) -> Option<Arc<dyn Platform>>;
+
+    /// What was learned of accounts' limits since this was asked last.
+    fn learned(&self) -> Vec<Learned> {
+        Vec::new()
+    }
+}
+
+/// What a platform said of an account's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    pub account: AccountId,
+    pub quota: Quota,
+    /// The day's calls are not used up (any more), whatever was refused before.
+    pub lifts: bool,
 }
 
 impl Platforms for HashMap<AccountId, Arc<dyn Platform>> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::policy::learned::Quota;
 use crate::policy::limiter::{Limiter, Rate};
 use crate::store::work::DeliveryKey;
 
@@ -43,8 +44,13 @@ struct Queue {
     limiter: Limiter,
     in_flight: usize,
     in_flight_max: usize,
-    /// Nothing is sent before this instant, by a pause or because a bucket is empty.
-    not_before: Timestamp,
+    /// Nothing is sent before this instant: the account rests.
+    rests_until: Timestamp,
+    /// Nothing is sent before this instant: the day's calls are used up, unless the platform says
+    /// otherwise later.
+    used_up_until: Timestamp,
+    /// No limit has room before this instant.
+    full_until: Timestamp,
     /// Rows of this account were left on disk: read on when the queue runs low.
     more_on_disk: bool,
     /// Every row up to here has been read since the last look from the beginning.
@@ -62,10 +68,26 @@ impl Queue {
         }
     }
 
+    /// Nothing is sent before this instant.
+    fn not_before(&self) -> Timestamp {
+        self.rests_until
+            .max(self.used_up_until)
+            .max(self.full_until)
+    }
+
+    /// Forgets what is in memory: an account that rests must cost nothing.
+    fn forget(&mut self) -> usize {
+        let forgotten = self.due.len();
+        self.due.clear();
+        self.more_on_disk = true;
+        self.read_until = START;
+        forgotten
+    }
+
     fn ready(&self, now: Timestamp) -> bool {
         let first = self.due.keys().next().map(|(due_at, _)| *due_at);
         self.in_flight < self.in_flight_max
-            && self.not_before <= now
+            && self.not_before() <= now
             && first.is_some_and(|due_at| due_at <= now)
     }
 
@@ -87,6 +109,8 @@ impl Queue {
 #[derive(Debug, Default)]
 pub struct Turns {
     queues: HashMap<AccountId, Queue>,
+    /// Limits of accounts that were here and may come back: what was learned and used of them holds.
+    limiters: HashMap<AccountId, Limiter>,
     /// Accounts with something queued, in the order of their turns.
     round: VecDeque<AccountId>,
     in_round: HashSet<AccountId>,
@@ -111,12 +135,15 @@ impl Turns {
         if self.queues.contains_key(&id) {
             return;
         }
+        let limiter = self.limiters.remove(&id);
         let queue = Queue {
             due: BTreeMap::new(),
-            limiter: Limiter::new(rate, now),
+            limiter: limiter.unwrap_or_else(|| Limiter::new(rate, now)),
             in_flight: 0,
             in_flight_max: in_flight_max.max(1),
-            not_before: Timestamp(i64::MIN),
+            rests_until: Timestamp(i64::MIN),
+            used_up_until: Timestamp(i64::MIN),
+            full_until: Timestamp(i64::MIN),
             more_on_disk: true,
             read_until: START,
             turn: 0,
@@ -128,6 +155,7 @@ impl Turns {
     pub fn remove_account(&mut self, id: AccountId) {
         if let Some(queue) = self.queues.remove(&id) {
             self.len -= queue.due.len();
+            self.limiters.insert(id, queue.limiter);
             self.in_round.remove(&id);
             self.round.retain(|other| *other != id);
         }
@@ -186,7 +214,7 @@ impl Turns {
                 continue;
             }
             if let Err(ready_at) = queue.limiter.take(now) {
-                queue.not_before = queue.not_before.max(ready_at);
+                queue.full_until = ready_at;
                 idle += 1;
                 continue;
             }
@@ -219,18 +247,45 @@ impl Turns {
     /// account must cost nothing. Its rows are read again afterwards.
     pub fn pause(&mut self, id: AccountId, until: Timestamp) {
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.not_before = queue.not_before.max(until);
-            self.len -= queue.due.len();
-            queue.due.clear();
-            queue.more_on_disk = true;
-            queue.read_until = START;
+            queue.rests_until = queue.rests_until.max(until);
+            self.len -= queue.forget();
+        }
+    }
+
+    /// The day's calls of an account are used up until `until`.
+    pub fn use_up(&mut self, id: AccountId, until: Timestamp) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.used_up_until = until;
+            self.len -= queue.forget();
+        }
+    }
+
+    /// The platform says that an account's calls come too fast.
+    pub fn slow_down(&mut self, id: AccountId, now: Timestamp) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.limiter.slow_down(now);
+        }
+    }
+
+    /// Takes in what the platform says of an account's limits. `lifts` says that the day's calls
+    /// are not used up after all.
+    pub fn learn(&mut self, id: AccountId, quota: &Quota, resets_at: Timestamp, lifts: bool) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.limiter.learn(quota, resets_at);
+            // Whatever it was full of has changed.
+            queue.full_until = Timestamp(i64::MIN);
+            if lifts {
+                queue.used_up_until = Timestamp(i64::MIN);
+            }
         }
     }
 
     /// The clock was set back: rests last as long as they would have.
     pub fn set_back(&mut self, by: Duration) {
         for queue in self.queues.values_mut() {
-            queue.not_before = queue.not_before.minus(by);
+            queue.rests_until = queue.rests_until.minus(by);
+            queue.used_up_until = queue.used_up_until.minus(by);
+            queue.full_until = queue.full_until.minus(by);
         }
     }
 
@@ -252,7 +307,7 @@ impl Turns {
         self.queues
             .iter()
             .filter(|(_, queue)| {
-                queue.more_on_disk && queue.not_before <= now && queue.due.len() < low
+                queue.more_on_disk && queue.not_before() <= now && queue.due.len() < low
             })
             .map(|(id, queue)| (*id, queue.read_until))
             .collect()
@@ -278,9 +333,12 @@ impl Turns {
             .values()
             .filter(|queue| queue.in_flight < queue.in_flight_max)
             .filter_map(|queue| match queue.due.keys().next() {
-                Some((due_at, _)) => Some((*due_at).max(queue.not_before).max(now)),
+                Some((due_at, _)) => Some((*due_at).max(queue.not_before()).max(now)),
                 // A rest ends: then its rows are read.
-                None => (queue.more_on_disk && queue.not_before > now).then_some(queue.not_before),
+                None => {
+                    let until = queue.not_before();
+                    (queue.more_on_disk && until > now).then_some(until)
+                }
             })
             .min()
     }
@@ -289,6 +347,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::learned::DayQuota;
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -371,6 +430,37 @@ mod tests {
         };
         assert_eq!(hungry(&turns, NOW), [2]);
         assert_eq!(hungry(&turns, until), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_learned_limits_the_turns_until_the_platform_says_otherwise() {
+        let mut turns = turns(1);
+        let id = AccountId(1);
+        (0..50).for_each(|n| turns.push(key(1, n, NOW)));
+        let day = |left| Quota {
+            day: Some(DayQuota {
+                limit: 100,
+                used: 100 - left,
+                left,
+            }),
+            rates: Vec::new(),
+        };
+        let reset = NOW.plus(Duration::from_secs(3_600));
+        turns.learn(id, &day(3), reset, false);
+        assert_eq!(turns.next(NOW, 10).len(), 3);
+        assert_eq!(turns.next_at(NOW), Some(reset));
+        turns.learn(id, &day(2), reset, false);
+        assert_eq!(turns.next(NOW, 10).len(), 2);
+        turns.remove_account(id);
+        turns.add_account(id, Rate::default(), 1000, NOW);
+        turns.push(key(1, 100, NOW));
+        assert_eq!(turns.next(NOW, 10), [], "what was used stays used");
+        turns.use_up(id, reset);
+        assert_eq!(turns.len(), 0, "a used-up account holds no memory");
+        turns.learn(id, &day(50), reset, false);
+        assert!(turns.hungry(NOW).is_empty());
+        turns.learn(id, &day(50), reset, true);
+        assert_eq!(turns.hungry(NOW).len(), 1);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::policy::fare::Fare;
 use crate::policy::grant::Opener;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
+use crate::store::health::Counts;
 use crate::store::load::{People, Person};
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::reconcile::Reconciled;
@@ -54,6 +55,8 @@ pub(super) struct Tally {
     pub(super) enrolled: u64,
     /// Per answered or ended step: milliseconds after its due instant.
     pub(super) lateness_ms: Vec<i64>,
+    /// For accounts' health.
+    pub(super) health: Counts,
 }
 
 /// An answer for a caller, to be given after the commit.
@@ -225,6 +228,9 @@ impl<'a> Batch<'a> {
                 .grants
                 .open(&account.profile, &arrival.event, opens_at);
         }
+        self.tally
+            .health
+            .event(account.journey.id, &account.profile, &arrival.event);
         // A report can overtake the answer to the call that it is about.
         let on_its_way = |fare: &Fare| fare.carrier == Carrier::SubscriptionNotice;
         let ours = ours || person.fares.values().any(on_its_way);
@@ -374,6 +380,9 @@ impl<'a> Batch<'a> {
             self.moment.now,
         );
         self.tally.lateness_ms.push(late_ms);
+        self.tally
+            .health
+            .settled(key.account, fare, &ended.answer, &settled);
         let named = (ended.answer.reference.as_deref(), fare.fallback_of(step));
         let awaited = settled.entries.iter();
         let awaited =

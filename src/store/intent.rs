@@ -62,7 +62,7 @@ impl Batch<'_> {
         let account = self
             .knowledge
             .account(person.passages.follower.account)
-            .filter(|account| account.sends)?;
+            .filter(|account| self.knowledge.may_send(account))?;
         let catalog = self.knowledge.catalog();
         let enrollment = person.passages.enrollments.get(index)?;
         if enrollment.in_flight {

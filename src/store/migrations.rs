@@ -30,6 +30,10 @@ impl MigratorTrait for Files {
                 name: "0004_sync",
                 sql: include_str!("../../migrations/sqlite/0004_sync.sql"),
             }),
+            Box::new(File {
+                name: "0005_health",
+                sql: include_str!("../../migrations/sqlite/0005_health.sql"),
+            }),
         ]
     }
 }

@@ -5,8 +5,10 @@
 //! file named after it. Deliberately absent: decisions, which `journey` and `policy` make.
 
 pub mod accounts;
+pub mod alerts;
 pub mod assets;
 pub mod audit;
+pub mod audit_log;
 pub mod authorizers;
 mod awaited;
 mod batch;
@@ -19,11 +21,13 @@ mod entity;
 pub mod erasure;
 mod followers;
 mod grants;
+pub mod health;
 mod intent;
 mod load;
 mod migrations;
 pub mod outcomes;
 pub mod overview;
+pub mod pauses;
 pub mod receipts;
 pub mod reconcile;
 mod replies;
@@ -53,6 +57,8 @@ use crate::clock::Clock;
 use crate::journey::catalog::Catalog;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
+use crate::store::health::Tallies;
+use crate::store::pauses::Pause;
 
 use erasure::Pseudonyms;
 pub use writer::Writer;
@@ -71,6 +77,7 @@ pub struct StoreSettings {
 pub struct Knowledge {
     catalog: RwLock<Arc<Catalog>>,
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
+    pauses: RwLock<Arc<HashMap<AccountId, Pause>>>,
     account_changes: AtomicU64,
     pseudonyms: Pseudonyms,
     authorizers: directory::Directory,
@@ -113,6 +120,30 @@ impl Knowledge {
     pub fn account_named(&self, key: &str) -> Option<Arc<Account>> {
         let accounts = self.accounts();
         accounts.values().find(|a| a.journey.key == key).cloned()
+    }
+
+    /// The pause that a person put on an account, if there is one.
+    pub fn pause(&self, id: AccountId) -> Option<Pause> {
+        read(&self.pauses).get(&id).cloned()
+    }
+
+    /// Whether an account may send: it is authorized, and nobody has paused it.
+    pub fn may_send(&self, account: &Account) -> bool {
+        account.sends && !read(&self.pauses).contains_key(&account.journey.id)
+    }
+
+    fn set_pause(&self, id: AccountId, pause: Option<Pause>) {
+        let mut pauses = (*read(&self.pauses)).clone();
+        match pause {
+            Some(pause) => pauses.insert(id, pause),
+            None => pauses.remove(&id),
+        };
+        self.set_pauses(pauses);
+    }
+
+    fn set_pauses(&self, pauses: HashMap<AccountId, Pause>) {
+        write(&self.pauses, Arc::new(pauses));
+        self.account_changes.fetch_add(1, Ordering::Release);
     }
 
     fn set_catalog(&self, catalog: Catalog) {
@@ -182,6 +213,7 @@ pub struct Store {
     hints: Hints,
     /// Wakes whoever reconciles followers: something was asked for.
     reconcile: tokio::sync::Notify,
+    health: Arc<Tallies>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open, so that no second process writes.
     _lock: Option<std::fs::File>,
@@ -202,6 +234,8 @@ impl Store {
         let epoch = sqlite::next_epoch(&write, clock.now()).await?;
         let read = sqlite::connect_readers(&path).await?;
         let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
+        knowledge.set_pauses(pauses::all(&read).await?);
+        let health = Arc::new(Tallies::default());
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
         let hints = Hints::default();
         let (writer, task) = writer::start(writer::Start {
@@ -212,6 +246,7 @@ impl Store {
             epoch,
             armed_tx,
             hints: hints.clone(),
+            health: Arc::clone(&health),
         })
         .await?;
         let store = Self {
@@ -222,6 +257,7 @@ impl Store {
             path,
             hints,
             reconcile: tokio::sync::Notify::new(),
+            health,
             task: std::sync::Mutex::new(Some(task)),
             _lock: Some(lock),
         };
@@ -240,6 +276,11 @@ impl Store {
 
     pub fn knowledge(&self) -> &Arc<Knowledge> {
         &self.knowledge
+    }
+
+    /// What is counted of accounts, and known of them only while we run.
+    pub fn health(&self) -> &Tallies {
+        &self.health
     }
 
     pub fn epoch(&self) -> i64 {

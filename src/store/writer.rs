@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
+use crate::store::health::Tallies;
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
@@ -174,6 +175,7 @@ pub(super) struct Start {
     pub(super) epoch: i64,
     pub(super) armed_tx: mpsc::Sender<Armed>,
     pub(super) hints: Hints,
+    pub(super) health: Arc<Tallies>,
 }
 
 /// Starts the writer.
@@ -279,6 +281,7 @@ impl Task {
         .await?;
         tx.commit().await?;
         count(works.len(), &tally);
+        self.start.health.add(tally.health, now);
         if !armed.is_empty() {
             // A full queue loses a hint, never a row: the scheduler's scans find it.
             if self.start.armed_tx.try_send(armed).is_err() {

@@ -5,6 +5,7 @@
 //! Deliberately absent: any decision; a story only explains what journey and policy decided.
 
 pub mod codes;
+pub mod health;
 pub mod phrases;
 pub mod voice;
 pub mod why;

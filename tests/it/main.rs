@@ -1,5 +1,6 @@
 //! The gate: whole parts of dripwheel against real sockets and databases, in one binary.
 
+mod alerts;
 mod api;
 mod callbacks;
 mod carriers;
@@ -10,6 +11,9 @@ mod console;
 mod engine;
 mod faults;
 mod follow_story;
+mod health;
+mod limits;
+mod own_platform;
 mod pair;
 mod passive;
 mod reconcile;

@@ -292,7 +292,7 @@ accounts:
 
 /// A free address whose port stays free until it is listened on: below the range from which the
 /// system takes ports for outgoing connections.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let own = u16::try_from(std::process::id() % 500).unwrap();
     loop {

@@ -1,9 +1,12 @@
 //! A world of its own for a test: a real store in a fresh directory, a clock that the test moves,
 //! and the program's doors on a real socket.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use dripwheel::alert::sign::SigningKey;
+use dripwheel::alert::{AlertSettings, Alerts};
 use dripwheel::api::keys::Keyring;
 use dripwheel::api::ops::{self, OpsState};
 use dripwheel::api::{self, ApiState, SecurityHeaders};
@@ -17,6 +20,9 @@ use dripwheel::journey::ids::{AccountId, EnrollmentId};
 use dripwheel::policy::account::Account;
 use dripwheel::policy::limiter::Rate;
 use dripwheel::policy::profile;
+use dripwheel::sender::quota::Quotas;
+use dripwheel::sender::shelf::StoreShelf;
+use dripwheel::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
 use dripwheel::store::accounts::{self, NewAccount};
 use dripwheel::store::timers::{self, TimerKey};
 use dripwheel::store::versions::{self, NewVersion};
@@ -31,6 +37,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::wechat_client::platform::{Say, ScriptedPlatform};
 
 pub const READ_KEY: &str = "read-key-0123456789abcdef";
 pub const WRITE_KEY: &str = "write-key-0123456789abcdef";
@@ -75,6 +83,10 @@ pub struct World {
     /// Of the database.
     pub url: String,
     pub client: Client,
+    /// What `main` sends to.
+    pub platform: ScriptedPlatform,
+    /// What the platform answers to a wish to clear quotas.
+    pub clear_code: Arc<AtomicI64>,
     server: JoinHandle<()>,
     _armed: mpsc::Receiver<Armed>,
     _dir: TempDir,
@@ -145,9 +157,14 @@ impl World {
                 })
             }))
         };
-        let api = ApiState::new(Arc::clone(&store), Arc::clone(&shared), ring);
+        let clear_code = Arc::new(AtomicI64::new(0));
+        let (platform, quotas, alerts) = outside(&store, &shared, account, &clear_code).await;
+        let api = ApiState::new(Arc::clone(&store), Arc::clone(&shared), ring)
+            .with_quotas(Arc::clone(&quotas))
+            .with_alerts(Some(alerts));
         let stop = CancellationToken::new();
-        let console = ConsoleState::new(Arc::clone(&store), shared, access, false, stop);
+        let console =
+            ConsoleState::new(Arc::clone(&store), shared, access, false, stop).with_quotas(quotas);
         let handle = PrometheusBuilder::new().build_recorder().handle();
         let health = OpsState::new(Arc::clone(&store), handle, Vec::new());
         let route = Route::new()
@@ -174,6 +191,8 @@ impl World {
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .expect("make a client"),
+            platform,
+            clear_code,
             server,
             _armed: armed,
             _dir: dir,
@@ -257,6 +276,45 @@ pub fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// The platform of an account, what is known of its quotas, and who is told of what needs one.
+async fn outside(
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    account: AccountId,
+    clear_code: &Arc<AtomicI64>,
+) -> (ScriptedPlatform, Arc<Quotas>, Arc<Alerts>) {
+    let code = Arc::clone(clear_code);
+    let platform = ScriptedPlatform::start(move |asked| match asked.path.as_str() {
+        "/cgi-bin/stable_token" => Say::json(r#"{"access_token":"t","expires_in":7200}"#),
+        "/cgi-bin/clear_quota" => Say::errcode(code.load(Ordering::SeqCst)),
+        _ => Say::errcode(0),
+    })
+    .await;
+    let settings = WechatSettings {
+        account,
+        app_id: "wx0123456789abcdef".into(),
+        app_secret: "secret".into(),
+        api_base: platform.base.clone(),
+        attempt_timeout: seconds(8),
+        connect_timeout: seconds(2),
+        allow_private_media: false,
+    };
+    let http = http_client(seconds(2)).expect("make a client");
+    let shelf = Arc::new(StoreShelf(Arc::clone(store)));
+    let clients = Arc::new(Clients::default());
+    let client = WechatClient::new(settings, shelf, Arc::clone(clock), http);
+    clients.put(Arc::new(client));
+    let hour = seconds(3600);
+    let quotas = Quotas::new(Arc::clone(store), clients, Arc::clone(clock), hour);
+    let settings = AlertSettings {
+        url: platform.base.clone(),
+        key: SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("is a secret"),
+        unknown_sends: 1,
+    };
+    let alerts = Alerts::new(Arc::clone(store), Arc::clone(clock), settings);
+    (platform, Arc::new(quotas), Arc::new(alerts))
+}
+
 fn new_account(key: &str) -> NewAccount {
     NewAccount {
         account: Account {
@@ -275,6 +333,7 @@ fn new_account(key: &str) -> NewAccount {
             sends: true,
             passive_reply: false,
             erase_on_unfollow: true,
+            quota_reset: Default::default(),
             in_flight_max: 8,
         },
         platform: "wechat".to_owned(),

@@ -103,6 +103,7 @@ impl Rig {
             passive_reply: false,
             erase_on_unfollow: true,
             rate: Rate::default(),
+            quota_reset: Default::default(),
             in_flight_max: 4096,
         };
         let account = NewAccount {

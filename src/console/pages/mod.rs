@@ -1,5 +1,6 @@
 //! The pages: each reads what it shows, and fills in its template. What all of them share is here.
 
+mod account;
 mod follower;
 mod followers;
 mod overview;
@@ -20,6 +21,7 @@ use crate::console::text::{Text, text};
 use crate::journey::follower::Follower;
 use crate::story::Lang;
 
+pub(super) use account::{AccountNotice, show_account};
 pub(super) use follower::{Notice, show_follower};
 pub(super) use followers::{search, show_followers};
 pub(super) use overview::show_overview;
@@ -84,14 +86,21 @@ pub(in crate::console) fn failed(error: crate::store::Error) -> poem::Error {
     poem::Error::new(error, StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// One segment of an address.
+fn segment(text: &str) -> String {
+    // A form's `+` would be a plus in a path.
+    let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    encoded.replace('+', "%20")
+}
+
+/// The address of an account's page.
+pub(in crate::console) fn account_path(key: &str) -> String {
+    format!("/accounts/{}", segment(key))
+}
+
 /// The address of a follower's page.
 pub(in crate::console) fn follower_path(key: &str, openid: &str) -> String {
-    let part = |part: &str| -> String {
-        // A form's `+` would be a plus in a path.
-        let encoded: String = url::form_urlencoded::byte_serialize(part.as_bytes()).collect();
-        encoded.replace('+', "%20")
-    };
-    format!("/accounts/{}/followers/{}", part(key), part(openid))
+    format!("/accounts/{}/followers/{}", segment(key), segment(openid))
 }
 
 fn follower_pill(follower: &Follower, t: &'static Text) -> Pill {

@@ -144,7 +144,17 @@ pub(in crate::console) async fn show_overview(
     let account = |(one, due): &(Standing, Count)| {
         let known = state.store.knowledge().account(one.id);
         let voice = voice(shown::zone(&state.store, one.id));
-        let (pill, reason) = standing(one, &voice, t);
+        let (pill, reason) = match state.store.knowledge().pause(one.id) {
+            Some(pause) => {
+                let pill = Pill {
+                    word: "held",
+                    label: t.paused,
+                };
+                let said = format!("{} · {}", plain(&pause.by), plain(&pause.reason));
+                (pill, said)
+            }
+            None => standing(one, &voice, t),
+        };
         AccountRow {
             key: one.key.clone(),
             platform: one.platform.clone(),

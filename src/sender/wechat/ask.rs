@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::errcode::{Reaction, reaction};
 use super::wire::{ANSWER_BYTES_MAX, exchange, hide};
-use super::{WechatClient, in_time};
+use super::{WechatClient, in_time, used_up};
+use crate::sender::budget::Interface;
 use crate::sender::platform::{Answer, AnswerClass};
 
 /// What is asked: an interface by its path, which begins with a slash.
@@ -43,6 +44,8 @@ pub type Asked = Value;
 impl WechatClient {
     /// Asks, and answers what the platform says.
     ///
+    /// An interface that has no calls left is not asked: the error says until when.
+    ///
     /// # Errors
     /// The platform's refusal with its code, or why there is no answer. Nothing in it is secret.
     pub async fn ask(&self, question: Question<'_>) -> Result<Asked, Answer> {
@@ -60,6 +63,11 @@ impl WechatClient {
     ) -> Result<Asked, Answer> {
         let deadline = Instant::now() + self.attempt_timeout;
         let mut token = in_time(deadline, self.tokens.current()).await?;
+        let interface = Interface::of_path(question.path());
+        if let Some(interface) = interface {
+            let ready = self.budgets.take(interface);
+            ready.map_err(|until| used_up(interface, until, None))?;
+        }
         let mut renewed = false;
         loop {
             let written = Arc::new(AtomicBool::new(false));
@@ -80,6 +88,9 @@ impl WechatClient {
             };
             let doing = question.path();
             let reply = asked.map_err(|silence| hide(silence.harmless(doing), &token.value))?;
+            if let Some(interface) = interface {
+                self.budgets.answered(interface, reply.code);
+            }
             match reply.code {
                 None | Some(0) => return Ok(reply.fields),
                 Some(code) if !renewed && reaction(code) == Reaction::RefreshToken => {

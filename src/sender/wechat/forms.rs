@@ -15,13 +15,10 @@ use tokio::time::Instant;
 
 use super::errcode::{Reaction, Reply, reaction};
 use super::wire::hide;
-use super::{WechatClient, in_time};
+use super::{WechatClient, in_time, used_up};
 use crate::journey::message::{Form, Message};
+use crate::sender::budget::Interface;
 use crate::sender::platform::{Answer, AnswerClass, Cohort};
-
-const TEMPLATE: &str = "/cgi-bin/message/template/send";
-const NOTICE: &str = "/cgi-bin/message/subscribe/bizsend";
-const MASS: &str = "/cgi-bin/message/mass/send";
 
 /// Calls with one id, where the answers of the earlier ones were lost.
 const CALLS_MAX: u32 = 3;
@@ -35,12 +32,14 @@ impl WechatClient {
     ) -> Result<Answer, Answer> {
         let mut body = form_body(openid, form, "url");
         body.insert("client_msg_id".into(), json!(message_id));
-        self.carry(TEMPLATE, &Value::Object(body), true).await
+        self.carry(Interface::Template, &Value::Object(body), true)
+            .await
     }
 
     pub(super) async fn notice(&self, openid: &str, form: &Form) -> Result<Answer, Answer> {
         let body = form_body(openid, form, "page");
-        self.carry(NOTICE, &Value::Object(body), false).await
+        self.carry(Interface::SubscriptionNotice, &Value::Object(body), false)
+            .await
     }
 
     pub(super) async fn mass(&self, cohort: &Cohort) -> Result<Answer, Answer> {
@@ -68,14 +67,21 @@ impl WechatClient {
             kind: content,
             "clientmsgid": cohort.message_id,
         });
-        self.carry(MASS, &body, true).await
+        self.carry(Interface::MassSend, &body, true).await
     }
 
     /// One message by one interface. `once` says that the body has an id by which the platform does
     /// it only once.
-    async fn carry(&self, path: &str, body: &Value, once: bool) -> Result<Answer, Answer> {
+    async fn carry(
+        &self,
+        interface: Interface,
+        body: &Value,
+        once: bool,
+    ) -> Result<Answer, Answer> {
         let deadline = Instant::now() + self.attempt_timeout;
-        let doing = path.trim_start_matches("/cgi-bin/");
+        let (path, doing) = (interface.path(), interface.name());
+        let ready = self.budgets.take(interface);
+        ready.map_err(|until| used_up(interface, until, None))?;
         let body = body.to_string().into_bytes();
         let mut token = in_time(deadline, self.tokens.current()).await?;
         let (mut calls, mut renewed) = (0, false);
@@ -99,6 +105,9 @@ impl WechatClient {
                 renewed = true;
                 token = in_time(deadline, self.tokens.replace(&token)).await?;
                 continue;
+            }
+            if let Some(until) = self.budgets.answered(interface, reply.code) {
+                return Err(used_up(interface, until, reply.code));
             }
             let mut answer = hide(reply.answer(doing), &token.value);
             answer.reference = reference(&reply);

@@ -24,10 +24,11 @@ use super::errcode::{Reaction, Reply, reaction};
 use super::fetch::{self, Fetcher, Reach};
 use super::token::Tokens;
 use super::wire::{Wire, hide};
-use super::{WechatSettings, filetype};
+use super::{WechatSettings, filetype, used_up};
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Asset;
+use crate::sender::budget::{Budgets, Interface};
 use crate::sender::platform::{Answer, AnswerClass, Call};
 
 pub use filetype::{FileType, MediaKind};
@@ -102,6 +103,7 @@ struct Shared {
     fetcher: Fetcher,
     kept: Cache<MediaKey, Uploaded>,
     at_once: Semaphore,
+    budgets: Arc<Budgets>,
 }
 
 impl Media {
@@ -111,6 +113,7 @@ impl Media {
         tokens: Tokens,
         shelf: Arc<dyn Shelf>,
         clock: Arc<dyn Clock>,
+        budgets: Arc<Budgets>,
     ) -> Self {
         let reach = if settings.allow_private_media {
             Reach::Anywhere
@@ -126,6 +129,7 @@ impl Media {
             fetcher: Fetcher::new(reach, settings.connect_timeout),
             kept: Cache::new(KEPT_MAX),
             at_once: Semaphore::new(AT_ONCE),
+            budgets,
         }))
     }
 
@@ -223,6 +227,14 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Uploaded, Answer> {
         let _turn = self.at_once.acquire().await;
+        let interface = match kind {
+            MediaKind::Picture => Interface::UploadPicture,
+            MediaKind::Image | MediaKind::Voice | MediaKind::Video | MediaKind::Thumb => {
+                Interface::Upload
+            }
+        };
+        let ready = self.budgets.take(interface);
+        ready.map_err(|until| used_up(interface, until, None))?;
         let bytes = self.read(asset).await?;
         let filetype = kind
             .check(&bytes)
@@ -233,18 +245,19 @@ impl Shared {
             let part = part(bytes.clone(), filetype)?;
             let access = ("access_token", token.value.expose_secret());
             let asked_at = self.clock.now();
-            let answered = match kind {
-                MediaKind::Picture => {
-                    let path = "/cgi-bin/media/uploadimg";
-                    self.wire.upload(path, &[access], part, deadline).await
-                }
-                MediaKind::Image | MediaKind::Voice | MediaKind::Video | MediaKind::Thumb => {
-                    let query = [access, ("type", kind.name())];
-                    let path = "/cgi-bin/media/upload";
-                    self.wire.upload(path, &query, part, deadline).await
-                }
+            let query = [access, ("type", kind.name())];
+            let query = match interface {
+                Interface::Upload => &query[..],
+                _ => &query[..1],
             };
+            let answered = self
+                .wire
+                .upload(interface.path(), query, part, deadline)
+                .await;
             let reply = answered.map_err(|silence| hide(silence.harmless(DOING), &token.value))?;
+            if let Some(until) = self.budgets.answered(interface, reply.code) {
+                return Err(used_up(interface, until, reply.code));
+            }
             match reply.code.map(reaction) {
                 None | Some(Reaction::Settle(AnswerClass::Accepted)) => {
                     let media_id = given(&reply, kind)?;

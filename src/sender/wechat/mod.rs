@@ -9,6 +9,7 @@
 //! Source: the platform's page "send customer message"; its codes are in `codes`.
 
 mod address;
+mod advice;
 mod ask;
 mod body;
 mod clients;
@@ -38,17 +39,20 @@ use self::media::Media;
 use self::source::{Source, StableToken};
 use self::token::{Token, Tokens};
 use self::wire::{Wire, hide};
+use super::budget::{Budgets, Interface};
 use super::platform::{Answer, AnswerClass, Call, Cohort, Content, Parcel, Platform};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
 
+pub use self::advice::advice;
 pub use self::ask::{Asked, Question};
 pub use self::clients::Clients;
 pub use self::component::{
     CheckQuestion, Component, ComponentSettings, Registrar, RegistrarSettings, Taken,
 };
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
+pub use self::token::TokenState;
 pub use self::users::{FACTS_MAX, Facts, ListPage, Person, TAGGED_MAX};
 pub use self::wire::http_client;
 
@@ -85,6 +89,7 @@ pub struct WechatClient {
     wire: Wire,
     tokens: Tokens,
     media: Media,
+    budgets: Arc<Budgets>,
 }
 
 impl WechatClient {
@@ -115,14 +120,45 @@ impl WechatClient {
         let account = settings.account;
         let attempt_timeout = settings.attempt_timeout;
         let tokens = Tokens::new(source, Arc::clone(&clock));
-        let media = Media::new(settings, wire.clone(), tokens.clone(), shelf, clock);
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        // What every account uses.
+        budgets.mark(Interface::CustomerMessage);
+        let media = Media::new(
+            settings,
+            wire.clone(),
+            tokens.clone(),
+            shelf,
+            clock,
+            Arc::clone(&budgets),
+        );
         Self {
             account,
             attempt_timeout,
             wire,
             tokens,
             media,
+            budgets,
         }
+    }
+
+    /// Which account's it is.
+    pub fn account_id(&self) -> AccountId {
+        self.account
+    }
+
+    /// What each interface of the account has left.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// How the access token stands; never the token.
+    pub fn token_state(&self) -> TokenState {
+        self.tokens.state()
+    }
+
+    /// The id that the platform knows the account by.
+    pub fn app_id(&self) -> &str {
+        self.tokens.app_id()
     }
 
     /// Whether the platform counts the openid as a follower; `None` when it does not say.
@@ -144,11 +180,13 @@ impl WechatClient {
     async fn user_info(&self, openid: &str, deadline: Instant) -> Option<Value> {
         let token = timeout_at(deadline, self.tokens.current()).await.ok()?;
         let mut token = token.ok()?;
+        self.budgets.take(Interface::Follower).ok()?;
         let mut renewed = false;
         loop {
             let access = ("access_token", token.value.expose_secret());
             let query = [access, ("openid", openid)];
             let reply = self.wire.get(USER_INFO, &query, deadline).await.ok()?;
+            self.budgets.answered(Interface::Follower, reply.code);
             if !renewed && reply.code.map(reaction) == Some(Reaction::RefreshToken) {
                 renewed = true;
                 let another = timeout_at(deadline, self.tokens.replace(&token)).await;
@@ -179,6 +217,8 @@ impl WechatClient {
         loop {
             let body = body::encode(openid, message, &ids);
             let reply = self.post(&token, body, deadline).await?;
+            self.budgets
+                .answered(Interface::CustomerMessage, reply.code);
             match reply.code.map(reaction) {
                 Some(Reaction::RefreshToken) if !renewed => {
                     renewed = true;
@@ -238,6 +278,15 @@ impl WechatClient {
         for ((asset, kind), id) in body::uploads(message).into_iter().zip(ids) {
             self.media.forget(asset, kind, id).await;
         }
+    }
+}
+
+/// The answer for a message that needs an interface which has no calls left before `until`.
+fn used_up(interface: Interface, until: Timestamp, code: Option<i64>) -> Answer {
+    let words = format!("{}: no calls are left before {until}", interface.name());
+    Answer {
+        code,
+        ..Answer::without_code(AnswerClass::NotBefore(until), words)
     }
 }
 

@@ -53,6 +53,9 @@ pub(super) trait Source: Send + Sync + fmt::Debug {
     /// The answer to give for the message that needs it. Nothing in it is secret.
     fn ask(&self) -> Asking<'_>;
 
+    /// App id of the account that it is for.
+    fn app_id(&self) -> &str;
+
     /// A number of its own, so that not all tokens are renewed at once.
     fn seed(&self) -> i64;
 }
@@ -65,6 +68,10 @@ pub(super) struct StableToken {
 }
 
 impl Source for StableToken {
+    fn app_id(&self) -> &str {
+        &self.settings.app_id
+    }
+
     fn ask(&self) -> Asking<'_> {
         Box::pin(async {
             let body = json!({

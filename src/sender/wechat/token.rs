@@ -35,9 +35,21 @@ pub(super) struct Token {
     generation: u64,
 }
 
+/// How an account's token stands; never the token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenState {
+    /// Since when there is the one that is used now; `None` when there is none.
+    pub had_since: Option<Timestamp>,
+    /// From then on it is not used.
+    pub ends_at: Option<Timestamp>,
+    /// When asking for one failed last, since the last time that it did not, and how.
+    pub failed: Option<(Timestamp, String)>,
+}
+
 #[derive(Clone, Debug)]
 struct Held {
     token: Token,
+    since: Timestamp,
     /// From then on a call renews it in the background.
     refresh_at: Timestamp,
     /// From then on it is not used.
@@ -55,6 +67,8 @@ struct Shared {
     held: RwLock<Option<Held>>,
     /// Held while a renewal is under way; inside is how the last one failed, if it did.
     gate: Arc<Mutex<Option<Answer>>>,
+    /// When and how the last renewal failed, if it did.
+    failed: RwLock<Option<(Timestamp, String)>>,
     /// Renewals that have ended, so that a waiter knows whether one ended while it waited.
     ended: AtomicU64,
 }
@@ -66,6 +80,7 @@ impl Tokens {
             clock,
             held: RwLock::new(None),
             gate: Arc::new(Mutex::new(None)),
+            failed: RwLock::default(),
             ended: AtomicU64::new(0),
         }))
     }
@@ -104,6 +119,20 @@ impl Tokens {
         self.obtain(stale.generation).await
     }
 
+    pub(super) fn state(&self) -> TokenState {
+        let failed = self.0.failed.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.held();
+        TokenState {
+            had_since: held.as_ref().map(|held| held.since),
+            ends_at: held.map(|held| held.ends_at),
+            failed: failed.clone(),
+        }
+    }
+
+    pub(super) fn app_id(&self) -> &str {
+        self.0.source.app_id()
+    }
+
     async fn obtain(&self, stale: u64) -> Result<Token, Answer> {
         let ended = self.0.ended.load(Ordering::SeqCst);
         let gate = Arc::clone(&self.0.gate).lock_owned().await;
@@ -139,7 +168,7 @@ impl Tokens {
         tokio::spawn(async move {
             if let Err(answer) = shared.renew(gate).await {
                 tracing::warn!(
-                    seed = shared.source.seed(),
+                    app_id = shared.source.app_id(),
                     reason = answer.detail,
                     "renew access token early"
                 );
@@ -176,6 +205,7 @@ impl Shared {
             let early = early(self.source.seed(), asked_at);
             *held = Some(Held {
                 token: token.clone(),
+                since: asked_at,
                 refresh_at: asked_at.plus(refresh_after(lifetime, early)),
                 ends_at: asked_at.plus(lifetime - MARGIN.min(lifetime / 10)),
             });
@@ -196,6 +226,9 @@ impl Shared {
                 }
             });
         }
+        let failure = renewed.as_ref().err();
+        let failure = failure.map(|answer| (self.clock.now(), answer.detail.clone()));
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = failure;
         *gate = renewed.as_ref().err().cloned();
         // Counted before the gate opens, so that those who wait at it see it.
         self.ended.fetch_add(1, Ordering::SeqCst);

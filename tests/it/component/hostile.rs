@@ -22,6 +22,7 @@ async fn the_platforms_published_callback_is_taken_once() {
         .await
         .unwrap();
     let like = dripwheel::policy::account::Account {
+        quota_reset: Default::default(),
         journey: dripwheel::journey::account::Account {
             id: dripwheel::journey::ids::AccountId(0),
             key: String::new(),
@@ -217,5 +218,23 @@ async fn a_code_that_brings_nothing_says_so() {
     let unknown = format!("http://{}/component/other/authorize", server.app.addr());
     let answer = server.client.get(unknown).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 404);
+    server.app.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_costs_the_platform_so_many_calls_a_minute_and_no_more() {
+    let server = Server::ready().await;
+    let mut refused = 0;
+    for _ in 0..130 {
+        let page = server.client.get(server.url("authorize")).send().await;
+        match page.unwrap().status().as_u16() {
+            200 => {}
+            429 => refused += 1,
+            other => panic!("status {other}"),
+        }
+    }
+    assert!(refused > 0);
+    let codes = server.platform.calls("component/api_create_preauthcode");
+    assert_eq!(codes + refused, 130);
     server.app.stop().await;
 }

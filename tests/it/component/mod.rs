@@ -7,6 +7,7 @@ mod check;
 mod hostile;
 mod lifecycle;
 mod platform;
+mod sandbox;
 mod tokens;
 
 use std::sync::Arc;
@@ -88,6 +89,11 @@ impl Server {
     async fn ready() -> Self {
         let server = Self::start().await;
         server.push_ticket("ticket@@@1").await;
+        let compared = "SELECT count(*) FROM components WHERE reconciled_at > 0";
+        eventually("the ticket has served", async || {
+            server.count(compared).await == 1
+        })
+        .await;
         server
     }
 

@@ -318,6 +318,7 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
             // These tests look people up by name in the rows.
             erase_on_unfollow: false,
             rate: plan.rate,
+            quota_reset: Default::default(),
             in_flight_max: plan.per_account_in_flight,
         },
         platform: "wechat".to_owned(),

@@ -228,7 +228,6 @@ async fn an_upload_that_fails_is_definite_for_the_message() {
         (Say::status("404 No", "", ""), AnswerClass::NeedsAttention),
         (Say::errcode(-1), AnswerClass::RetrySoon),
         (Say::errcode(40009), AnswerClass::Dropped),
-        (Say::errcode(45009), AnswerClass::NextDay),
         (Say::errcode(40001), AnswerClass::TokenStale),
     ] {
         let platform = platform(move |_| say.clone()).await;
@@ -236,6 +235,28 @@ async fn an_upload_that_fails_is_definite_for_the_message() {
         assert_eq!(answer.class, class, "{answer:?}");
         assert_eq!(platform.count(SEND), 0);
     }
+}
+
+#[tokio::test]
+async fn a_used_up_upload_quota_keeps_nothing_else_from_being_sent() {
+    let platform = platform(|asked| match asked.path.as_str() {
+        UPLOAD => Say::errcode(45009),
+        _ => Say::json(OK),
+    })
+    .await;
+    let client = world().client(&platform.base);
+    for code in [Some(45009), None, None] {
+        let answer = send(&client, image()).await;
+        assert!(
+            matches!(answer.class, AnswerClass::NotBefore(_)),
+            "{answer:?}"
+        );
+        // What rests is known, so the platform is asked once.
+        assert_eq!(answer.code, code);
+        let text = Message::Text("hello".into());
+        assert_eq!(send(&client, text).await.class, AnswerClass::Accepted);
+    }
+    assert_eq!((platform.count(UPLOAD), platform.count(SEND)), (1, 3));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod media;
-mod platform;
+pub mod platform;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

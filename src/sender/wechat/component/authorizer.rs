@@ -16,6 +16,8 @@ use crate::store::authorizers;
 
 /// `refresh_token is invalid`.
 const REFRESH_TOKEN_REFUSED: i64 = 61023;
+/// `component is not authorized by this account`.
+const NOT_AUTHORIZED: i64 = 61003;
 
 #[derive(Debug)]
 pub(super) struct AuthorizerToken {
@@ -42,7 +44,13 @@ impl AuthorizerToken {
             Err(answer) if answer.code == Some(REFRESH_TOKEN_REFUSED) => {
                 self.recover(Some(&used), Some(answer)).await
             }
-            Err(answer) => Err(answer),
+            Err(answer) => {
+                if answer.code == Some(NOT_AUTHORIZED) {
+                    // Taken back without our hearing of it: the platform's list settles that.
+                    self.component.0.missed.notify_one();
+                }
+                Err(answer)
+            }
         }
     }
 
@@ -109,6 +117,10 @@ impl Source for AuthorizerToken {
                 ..failure
             })
         })
+    }
+
+    fn app_id(&self) -> &str {
+        &self.app_id
     }
 
     fn seed(&self) -> i64 {

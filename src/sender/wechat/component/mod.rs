@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -77,6 +77,8 @@ struct Inner {
     tokens: Tokens,
     /// The platform's list of accounts as last read; held while it is read.
     listed: Mutex<Option<Sweep>>,
+    /// Something was missed that the list knows of.
+    missed: Notify,
 }
 
 impl fmt::Debug for Component {
@@ -128,6 +130,7 @@ impl Component {
             clock,
             tokens,
             listed: Mutex::new(None),
+            missed: Notify::new(),
         }))
     }
 

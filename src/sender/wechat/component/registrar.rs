@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -37,6 +38,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(24 * 3600);
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// A comparison that keeps failing is tried less and less often, at least this often.
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(3600);
+
+/// Shortest time between two comparisons, in real time.
+const COMPARE_APART: Duration = Duration::from_secs(2);
 
 /// Accounts that are asked about at the same time.
 const AT_ONCE: usize = 8;
@@ -82,7 +86,6 @@ pub struct Registrar {
     /// Codes that came with the announcements of test accounts, by app id.
     pub(super) test_codes: moka::sync::Cache<String, SecretString>,
     announced: Notify,
-    missed: Notify,
     ticket: Notify,
 }
 
@@ -118,7 +121,6 @@ impl Registrar {
                 .build(),
             test_codes: codes(64).time_to_live(CODES_FOR).build(),
             announced: Notify::new(),
-            missed: Notify::new(),
             ticket: Notify::new(),
         }
     }
@@ -189,7 +191,7 @@ impl Registrar {
 
     /// Notes that the platform speaks of an account that is not known here.
     pub fn look_for_missed(&self) {
-        self.missed.notify_one();
+        self.component.0.missed.notify_one();
     }
 
     /// Remembers the code that came with the announcement of a test account.
@@ -372,7 +374,7 @@ impl Registrar {
             // A code that brought nothing may have been exchanged before a restart.
             let here = self.store.knowledge().authorizers().get(&app_id);
             if here.is_none_or(|here| here.state != State::Authorized) {
-                self.missed.notify_one();
+                self.component.0.missed.notify_one();
             }
             forgotten.is_err()
         });
@@ -383,8 +385,10 @@ impl Registrar {
     async fn reconcile_forever(&self) {
         let mut next_at = self.clock.now();
         let mut failures = 0;
+        let mut compared_at = Instant::now();
         loop {
             if self.clock.now() >= next_at {
+                compared_at = Instant::now();
                 let reconciled = self.reconcile().await;
                 failures = if reconciled.is_ok() { 0 } else { failures + 1 };
                 if let Err(answer) = reconciled {
@@ -403,7 +407,11 @@ impl Registrar {
             tokio::select! {
                 () = self.clock.sleep_until(next_at) => {}
                 () = self.ticket.notified() => if failures > 0 { next_at = self.clock.now() },
-                () = self.missed.notified() => next_at = self.clock.now(),
+                () = self.component.0.missed.notified() => {
+                    // Whoever makes us look again and again finds us at rest meanwhile.
+                    tokio::time::sleep_until(compared_at + COMPARE_APART).await;
+                    next_at = self.clock.now();
+                }
             }
         }
     }

@@ -121,6 +121,10 @@ impl Source for TicketToken {
         })
     }
 
+    fn app_id(&self) -> &str {
+        &self.settings.app_id
+    }
+
     fn seed(&self) -> i64 {
         let bytes = self.settings.app_id.bytes();
         bytes.fold(0, |seed, byte| seed.wrapping_mul(31) ^ i64::from(byte))
