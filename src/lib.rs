@@ -14,6 +14,7 @@ pub mod inbound;
 pub mod journey;
 pub mod listener;
 pub mod policy;
+pub mod reconcile;
 pub mod sandbox;
 pub mod scheduler;
 pub mod sender;

@@ -11,13 +11,16 @@ use crate::api::accounts::named;
 use crate::api::keys::Presented;
 use crate::api::problem::{Code, Refusal};
 use crate::api::views::{
-    Cancelled, Enroll, Enrolled, FollowerView, FollowersPage, Language, TimelineView,
+    Cancelled, Enroll, Enrolled, FollowerView, FollowersPage, Language, TagsView, TimelineView,
 };
 use crate::api::{ApiState, Group, PAGE_DEFAULT, PAGE_MAX, cursor};
 use crate::config::Scope;
 use crate::store::overview;
 use crate::store::work::{Act, Acted};
 use crate::story::{self, Lang};
+
+/// Longest name of a tag that the platform takes, in characters.
+const TAG_CHARS_MAX: usize = 30;
 
 #[derive(Debug)]
 pub(super) struct FollowersApi;
@@ -191,8 +194,114 @@ impl FollowersApi {
             Acted::Cancelled(n) => Ok(Json(Cancelled {
                 cancelled: u32::try_from(n).unwrap_or(u32::MAX),
             })),
-            other => Err(refused(other)),
+            other => Err(refused(&other)),
         }
+    }
+
+    /// Puts a tag on a follower
+    ///
+    /// Here at once, and on the platform as soon as it takes it: there a tag of this name is made
+    /// if there is none. The platform allows 100 tags, and 20 on one follower.
+    #[oai(
+        path = "/accounts/:key/followers/:openid/tags/:tag",
+        method = "put",
+        tag = "Group::Followers",
+        operation_id = "put_tag"
+    )]
+    async fn put_tag(
+        &self,
+        presented: Presented,
+        state: State<'_>,
+        /// The operator's name for the account.
+        key: Path<String>,
+        /// The platform's id of the person.
+        openid: Path<String>,
+        /// Name of the tag.
+        tag: Path<String>,
+    ) -> Result<Json<TagsView>, Refusal> {
+        presented.caller().may(Scope::Write)?;
+        change_tag(&state, &key.0, &openid.0, &tag.0, true).await
+    }
+
+    /// Takes a tag off a follower
+    ///
+    /// Here at once, and on the platform as soon as it takes it.
+    #[oai(
+        path = "/accounts/:key/followers/:openid/tags/:tag",
+        method = "delete",
+        tag = "Group::Followers",
+        operation_id = "delete_tag"
+    )]
+    async fn delete_tag(
+        &self,
+        presented: Presented,
+        state: State<'_>,
+        /// The operator's name for the account.
+        key: Path<String>,
+        /// The platform's id of the person.
+        openid: Path<String>,
+        /// Name of the tag.
+        tag: Path<String>,
+    ) -> Result<Json<TagsView>, Refusal> {
+        presented.caller().may(Scope::Write)?;
+        change_tag(&state, &key.0, &openid.0, &tag.0, false).await
+    }
+
+    /// Forgets a follower
+    ///
+    /// Ends their passages and deletes what is known of them; a pseudonym stays, by which they are
+    /// known again, and not greeted twice, once they act again: this does not end their following
+    /// on the platform.
+    #[oai(
+        path = "/accounts/:key/followers/:openid",
+        method = "delete",
+        tag = "Group::Followers",
+        operation_id = "erase_follower"
+    )]
+    async fn erase(
+        &self,
+        presented: Presented,
+        state: State<'_>,
+        /// The operator's name for the account.
+        key: Path<String>,
+        /// The platform's id of the person.
+        openid: Path<String>,
+    ) -> Result<Json<FollowerView>, Refusal> {
+        presented.caller().may(Scope::Write)?;
+        match act_on(&state, &key.0, &openid.0, Act::Erase).await? {
+            Acted::Erased => {}
+            other => return Err(refused(&other)),
+        }
+        let account = named(&state, &key.0).await?.id;
+        let found = overview::follower_named(state.store.read(), account, &openid.0).await?;
+        found.map(|one| Json(one.into())).ok_or_else(nobody)
+    }
+}
+
+async fn change_tag(
+    state: &ApiState,
+    key: &str,
+    openid: &str,
+    tag: &str,
+    present: bool,
+) -> Result<Json<TagsView>, Refusal> {
+    let tag = tag.trim();
+    if !(1..=TAG_CHARS_MAX).contains(&tag.chars().count()) || tag.contains(char::is_control) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            format!("a tag has 1 to {TAG_CHARS_MAX} characters on one line"),
+        ));
+    }
+    let act = Act::Tag {
+        tag: tag.to_owned(),
+        present,
+    };
+    match act_on(state, key, openid, act).await? {
+        Acted::Tagged(tags) => {
+            state.store.ask_to_reconcile();
+            Ok(Json(TagsView { tags }))
+        }
+        other => Err(refused(&other)),
     }
 }
 
@@ -210,7 +319,7 @@ async fn begin(
             enrollment: id.to_string(),
             sequence: sequence.to_owned(),
         }),
-        other => Err(refused(other)),
+        other => Err(refused(&other)),
     }
 }
 
@@ -234,7 +343,7 @@ fn internal() -> Refusal {
     Refusal::new(Code::Internal, "the log says what happened")
 }
 
-fn refused(acted: Acted) -> Refusal {
+fn refused(acted: &Acted) -> Refusal {
     match acted {
         Acted::NoSuchFollower => nobody(),
         Acted::NoSuchSequence => Refusal::new(
@@ -247,6 +356,6 @@ fn refused(acted: Acted) -> Refusal {
             "the sequence's `reenter` rule does not allow another passage now",
         ),
         // The writer answers each act with its own kind.
-        Acted::Enrolled(_) | Acted::Cancelled(_) => internal(),
+        Acted::Enrolled(_) | Acted::Cancelled(_) | Acted::Tagged(_) | Acted::Erased => internal(),
     }
 }

@@ -15,6 +15,7 @@ mod idempotency;
 pub mod keys;
 pub mod ops;
 mod problem;
+mod sync;
 mod views;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use health::{ClearedView, HealthApi};
 use idempotency::Replays;
 use keys::Keyring;
 use problem::Problems;
+use sync::SyncApi;
 use views::Enrolled;
 
 /// Largest body of a request.
@@ -108,11 +110,11 @@ enum Group {
     Followers,
 }
 
-type Service = OpenApiService<(AccountsApi, HealthApi, ComponentsApi, FollowersApi), ()>;
+type Service = OpenApiService<(AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi), ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, HealthApi, ComponentsApi, FollowersApi),
+        (AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

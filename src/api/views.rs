@@ -19,7 +19,7 @@ fn date(at: Timestamp) -> DateTime<Utc> {
 }
 
 /// `None` for an instant that never was.
-fn date_or_never(at: Timestamp) -> Option<DateTime<Utc>> {
+pub(super) fn date_or_never(at: Timestamp) -> Option<DateTime<Utc>> {
     (at.0 > 0).then(|| date(at))
 }
 
@@ -424,4 +424,10 @@ pub(super) struct Enrolled {
 #[derive(Clone, Debug, Object)]
 pub(super) struct Cancelled {
     pub(super) cancelled: u32,
+}
+
+/// A follower's tags.
+#[derive(Clone, Debug, Object)]
+pub(super) struct TagsView {
+    pub(super) tags: Vec<String>,
 }

@@ -116,9 +116,10 @@ impl App {
                 in_flight_max: config.sender.in_flight,
                 queue_max: config.wheel.ring_entries,
             },
-            clients,
+            Arc::clone(&clients) as _,
             due_rx,
         );
+        let reconciler = parts::reconciler(config, &store, &clock, clients);
         let unknown = sender.recover().await?;
         let alerts = parts::alerts(config, &store, &clock)?;
         if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
@@ -151,6 +152,7 @@ impl App {
             ("server", tokio::spawn(serve)),
             ("scheduler", tokio::spawn(scheduler.run(stop.clone()))),
             ("sender", tokio::spawn(sender.run(stop.clone()))),
+            ("reconciler", tokio::spawn(reconciler.run(stop.clone()))),
             (
                 "quotas",
                 tokio::spawn(Arc::clone(&quotas).run(stop.clone())),

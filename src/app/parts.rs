@@ -23,6 +23,7 @@ use crate::policy::account::Account;
 use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile::Profiles;
+use crate::reconcile::{ReconcileSettings, Reconciler};
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
@@ -89,6 +90,7 @@ pub(super) struct Rules<'a> {
     profile: &'a str,
     timezone: &'a str,
     passive_reply: Option<bool>,
+    erase_on_unfollow: bool,
     rate: config::Rate,
     in_flight: Option<usize>,
     /// Minute of the day, and its zone, at which the platform counts anew; `None` for its own midnight.
@@ -103,6 +105,7 @@ impl<'a> Rules<'a> {
             profile: &component.profile,
             timezone: &component.timezone,
             passive_reply: component.passive_reply,
+            erase_on_unfollow: component.erase_on_unfollow,
             rate: component.rate,
             in_flight: component.in_flight,
             quota_reset: None,
@@ -152,6 +155,7 @@ pub(super) fn like(
         passive_reply: rules
             .passive_reply
             .unwrap_or_else(|| profile.passive_by_default()),
+        erase_on_unfollow: rules.erase_on_unfollow,
         profile,
         rate: Rate {
             per_second: Some(rules.rate.per_second),
@@ -174,6 +178,7 @@ pub(super) fn account(
         profile: &account.profile,
         timezone: &account.timezone,
         passive_reply: account.passive_reply,
+        erase_on_unfollow: account.erase_on_unfollow,
         rate: account.rate,
         in_flight: account.in_flight,
         quota_reset: Some((account.quota_reset, &account.quota_timezone)),
@@ -242,6 +247,23 @@ pub(super) fn doors(
         config.server.callback_body_max,
     );
     Ok(doors.with_replies(replies))
+}
+
+pub(super) fn reconciler(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    clients: Arc<Clients>,
+) -> Reconciler {
+    let settings = config.reconcile;
+    let settings = ReconcileSettings {
+        after_downtime: settings.after_downtime,
+        daily_at: settings.daily_at,
+        page_pause: settings.page_pause,
+        refresh_pause: settings.refresh_pause,
+        accounts_at_once: settings.accounts_at_once,
+    };
+    Reconciler::new(Arc::clone(store), Arc::clone(clock), clients, settings)
 }
 
 /// Who is told of what needs a person, if anybody is.

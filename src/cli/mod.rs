@@ -9,6 +9,7 @@ mod explain;
 mod quota;
 mod sandbox;
 mod serve;
+mod sync;
 mod telemetry;
 
 use std::io::Write;
@@ -56,6 +57,8 @@ enum Command {
     Conformance(conformance::ConformanceArgs),
     /// Tells one follower's whole story in words.
     Explain(explain::ExplainArgs),
+    /// Has a running server compare an account's followers with the platform's list.
+    Sync(sync::SyncArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
     /// Has the platform count an account's calls anew, through a running server.
@@ -99,6 +102,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
+        Command::Sync(args) => sync::run(&args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,

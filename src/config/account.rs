@@ -132,6 +132,11 @@ impl Check<'_> {
             passive_reply: raw
                 .passive_reply
                 .or(given.and_then(|given| given.passive_reply)),
+            erase_on_unfollow: first(
+                raw.erase_on_unfollow,
+                given.and_then(|given| given.erase_on_unfollow),
+                base.erase_on_unfollow,
+            ),
             rate: rate?,
             quota_reset: quota_reset?,
             quota_timezone: quota_timezone?,
@@ -326,7 +331,7 @@ fn base_url(text: &str) -> Result<String, String> {
 }
 
 /// The first value that there is; the last one is the default's.
-fn first<T>(own: Option<T>, given: Option<T>, base: Option<T>) -> T {
+pub(super) fn first<T>(own: Option<T>, given: Option<T>, base: Option<T>) -> T {
     preset(own.or(given).or(base))
 }
 

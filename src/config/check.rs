@@ -112,6 +112,7 @@ impl Check<'_> {
         let components = self.components(raw, &accounts, public_url);
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
+        let reconcile = self.reconcile(raw.reconcile.as_ref());
         let alerts = raw.alerts.as_ref().map(|raw| self.alerts(raw));
         Some(Config {
             server: server?,
@@ -122,6 +123,7 @@ impl Check<'_> {
             components,
             wheel: wheel?,
             sender: sender?,
+            reconcile: reconcile?,
             alerts: match alerts {
                 Some(alerts) => Some(alerts?),
                 None => None,

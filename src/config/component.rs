@@ -1,6 +1,6 @@
 //! Checks third-party platforms (components): whose accounts come by authorization, not by this file.
 
-use super::account::{all, choose};
+use super::account::{all, choose, first};
 use super::check::{Check, DEFAULTS, preset};
 use super::raw::{RawComponent, RawConfig};
 use super::{Account, Component};
@@ -116,6 +116,11 @@ impl Check<'_> {
             mobile_login_base: mobile_login_base?,
             profile: profile?,
             timezone: timezone?,
+            erase_on_unfollow: first(
+                raw.erase_on_unfollow,
+                given.and_then(|given| given.erase_on_unfollow),
+                base.erase_on_unfollow,
+            ),
             passive_reply: raw
                 .passive_reply
                 .or(given.and_then(|given| given.passive_reply)),

@@ -14,6 +14,7 @@ pub mod directory;
 pub mod forecast;
 pub mod profiles;
 mod raw;
+mod reconcile;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ pub struct Config {
     pub components: Vec<Component>,
     pub wheel: Wheel,
     pub sender: Sender,
+    pub reconcile: Reconcile,
     /// `None` when nobody is told.
     pub alerts: Option<Alerts>,
 }
@@ -129,6 +131,8 @@ pub struct Account {
     pub timezone: String,
     /// Whether a due step may answer the follower's event itself; `None` leaves it to the profile.
     pub passive_reply: Option<bool>,
+    /// Whether somebody who unfollows is forgotten, but for a pseudonym.
+    pub erase_on_unfollow: bool,
     pub rate: Rate,
     /// When the platform counts the day's calls anew, in minutes after midnight.
     pub quota_reset: u16,
@@ -163,6 +167,8 @@ pub struct Component {
     pub timezone: String,
     /// As in [`Account`].
     pub passive_reply: Option<bool>,
+    /// As of an account.
+    pub erase_on_unfollow: bool,
     /// Of each account.
     pub rate: Rate,
     /// Of each account, as in [`Account`].
@@ -226,6 +232,20 @@ pub struct Alerts {
     pub secret: SecretString,
     /// More unknown sends of one account in 24 hours are an alert.
     pub unknown_sends: u32,
+}
+
+/// Followers compared with the platform's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconcile {
+    /// Having been away for so long begins a comparison; `None` for never.
+    pub after_downtime: Option<Duration>,
+    /// When one begins every day, by the account's clock; `None` for never.
+    pub daily_at: Option<jiff::civil::Time>,
+    /// Rest between two pages of the list.
+    pub page_pause: Duration,
+    /// Rest between two questions about 100 followers each.
+    pub refresh_pause: Duration,
+    pub accounts_at_once: usize,
 }
 
 impl Config {

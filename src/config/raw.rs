@@ -25,6 +25,7 @@ pub(super) struct RawConfig {
     pub components: Option<Vec<At<RawComponent>>>,
     pub wheel: Option<RawWheel>,
     pub sender: Option<RawSender>,
+    pub reconcile: Option<RawReconcile>,
     pub alerts: Option<RawAlerts>,
 }
 
@@ -79,6 +80,7 @@ pub(super) struct RawAccountDefaults {
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
     pub quota_reset: Option<At<String>>,
     pub quota_timezone: Option<At<String>>,
@@ -102,6 +104,7 @@ pub(super) struct RawAccount {
     pub api_base: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
     pub quota_reset: Option<At<String>>,
     pub quota_timezone: Option<At<String>>,
@@ -132,6 +135,7 @@ pub(super) struct RawComponent {
     pub profile: Option<At<String>>,
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
+    pub erase_on_unfollow: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }
@@ -173,6 +177,17 @@ pub(super) struct RawAlerts {
     pub url: At<String>,
     pub secret: At<RawSecret>,
     pub unknown_sends: Option<At<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "reconcile")]
+pub(super) struct RawReconcile {
+    pub after_downtime: Option<At<String>>,
+    pub daily_at: Option<At<String>>,
+    pub page_pause: Option<At<String>>,
+    pub refresh_pause: Option<At<String>>,
+    pub accounts_at_once: Option<At<usize>>,
 }
 
 /// A secret, or the file that holds it.

@@ -143,6 +143,8 @@ async fn act(
         Acted::NotAllowed => Notice::NotAllowed,
         Acted::NotFollowing => Notice::NotFollowing,
         Acted::NoSuchSequence => Notice::NoSuchSequence,
+        // The forms ask for neither.
+        Acted::Tagged(_) | Acted::Erased => Notice::Nothing,
         Acted::NoSuchFollower => return Err(StatusCode::NOT_FOUND.into()),
     };
     let page = pages::follower_path(key, openid);

@@ -12,6 +12,7 @@ use crate::journey::enrollment::State;
 use crate::journey::ids::AccountId;
 use crate::store::accounts::Standing;
 use crate::store::overview::{self, Count, Happened};
+use crate::store::syncs::{self, Sync};
 use crate::store::{Error, Store};
 use crate::story::phrases;
 use crate::story::voice::{plain, utc};
@@ -37,6 +38,8 @@ pub(super) type Passages = BTreeMap<i64, u32>;
 pub(super) struct Overview {
     pub(super) now: Timestamp,
     pub(super) accounts: Vec<(Standing, Count)>,
+    /// The latest comparison with the platform's list, by account.
+    pub(super) syncs: BTreeMap<AccountId, Sync>,
     /// Timers due by minute from now.
     pub(super) minutes: Vec<u32>,
     pub(super) waking: Count,
@@ -65,6 +68,7 @@ impl Overview {
             let due = overview::due(read, standing.id).await?;
             accounts.push((standing, due));
         }
+        let syncs = syncs::all(read).await?;
         let hour = Duration::from_secs(3600);
         let (instants, waking) = overview::waking(read, now.plus(hour)).await?;
         let mut minutes = vec![0; 60];
@@ -103,6 +107,7 @@ impl Overview {
         Ok(Self {
             now,
             accounts,
+            syncs: syncs.into_iter().map(|one| (one.account, one)).collect(),
             minutes,
             waking,
             sequences,
@@ -117,6 +122,7 @@ impl Overview {
         let mut hasher = DefaultHasher::new();
         let shown = (
             &self.accounts,
+            &self.syncs,
             self.waking,
             &self.sequences,
             &self.latest,

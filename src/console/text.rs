@@ -49,6 +49,10 @@ texts! {
     sending: "sends", "正常";
     paused: "paused", "已暂停";
     attention: "needs a person", "需人工处理";
+    comparing: "comparing followers", "正在核对粉丝";
+    compared: "followers compared", "粉丝已核对";
+    not_compared: "followers not compared", "粉丝核对失败";
+    compare_cancelled: "comparing followers was cancelled", "粉丝核对已取消";
     resting: "rests", "休息中";
     unauthorized: "authorization withdrawn", "授权已取消";
     app_id: "App id", "AppID";

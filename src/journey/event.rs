@@ -55,6 +55,12 @@ impl Event {
         }
     }
 
+    /// Whether the person took back what allowed us to know of them: the platform's event
+    /// `user_authorization_revoke`, after which their data has to be deleted.
+    pub fn withdraws_data(&self) -> bool {
+        matches!(self, Self::Other { name } if name == "user_authorization_revoke")
+    }
+
     /// What distinguishes this event from others of its kind: scene, key, text or name.
     pub fn detail(&self) -> &str {
         match self {

@@ -12,7 +12,7 @@ use crate::journey::follower::Follower;
 use crate::journey::ids::EnrollmentId;
 use crate::journey::outcome::OutcomeEntry;
 use crate::journey::plan;
-use crate::journey::sequence::{ExitOn, Pattern, Reenter, Trigger};
+use crate::journey::sequence::{ExitOn, Pattern, Reconcile, Reenter, Step, Trigger};
 
 /// A follower with every passage of theirs, loaded and changed together.
 #[derive(Clone, Debug)]
@@ -25,6 +25,25 @@ pub struct Passages {
 /// How far a platform's clock may be ahead of ours. An instant beyond it is a mistake, and as the
 /// follower's latest one it would make every later event look overtaken.
 const AHEAD_MAX: Duration = Duration::from_secs(600);
+
+/// How far apart two reports of one follow may be stamped: the callback and the platform's list are
+/// made by different machines, and both count whole seconds.
+const SAME_FOLLOW: Duration = Duration::from_secs(2);
+
+/// Whether two instants within one stay are the same follow, reported twice.
+pub fn is_same_follow(one: Timestamp, other: Timestamp) -> bool {
+    one.since(other).max(other.since(one)) <= SAME_FOLLOW
+}
+
+/// How we came to know of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The platform told us when it happened.
+    Told,
+    /// Found later by comparing with the platform's list. `enrolls` is false for a follow from
+    /// before we knew the account: nobody waits for the first message of a follow of last year.
+    Found { enrolls: bool },
+}
 
 /// What changed besides the passages themselves.
 #[derive(Debug, Default)]
@@ -39,6 +58,7 @@ impl Passages {
     pub fn receive(
         &mut self,
         arrival: &Arrival,
+        source: Source,
         account: &Account,
         catalog: &Catalog,
         now: Timestamp,
@@ -51,7 +71,11 @@ impl Passages {
             return effects;
         }
         if arrival.event == Event::Unfollowed {
-            self.cancel_all(now, "unfollowed", &mut effects);
+            let why = match source {
+                Source::Told => "unfollowed",
+                Source::Found { .. } => "reconciled",
+            };
+            self.cancel_all(now, why, &mut effects);
             return effects;
         }
         self.exit(&arrival.event, catalog, now, &mut effects);
@@ -61,16 +85,29 @@ impl Passages {
         }
         // A second follow without an unfollow is the platform's repetition, not a person's act; one
         // from before the stay's first act is the follow itself, overtaken.
-        let again = matches!(arrival.event, Event::Followed { .. })
-            && stays_since.is_some_and(|since| since < at);
+        let stays_since = stays_since.filter(|_| matches!(arrival.event, Event::Followed { .. }));
+        let again = stays_since.is_some_and(|since| since.plus(SAME_FOLLOW) < at);
+        let at = arrival.created_at.min(now);
         for version in catalog.live() {
-            let wanted = version.runs_on(account) && triggers(version, &arrival.event);
-            if wanted && !again {
-                let at = arrival.created_at.min(now);
+            let wanted = version.runs_on(account)
+                && triggers(version, &arrival.event)
+                && found_in_time(version, account, source, at, now);
+            // The same follow may be reported twice: by its callback, and by the platform's list.
+            let known = stays_since.is_some() && self.entered_by(version, catalog, at);
+            if wanted && !again && !known {
                 self.enroll(version, account, catalog, at, &mut effects);
             }
         }
         effects
+    }
+
+    /// Whether a follow of the instant `at` has led into this sequence already.
+    fn entered_by(&self, version: &Version, catalog: &Catalog, at: Timestamp) -> bool {
+        self.enrollments.iter().any(|one| {
+            let known = catalog.version(one.version);
+            known.is_some_and(|known| known.sequence.name == version.sequence.name)
+                && is_same_follow(one.enrolled_at, at)
+        })
     }
 
     /// Begins a passage through `version`, as its `reenter` rule allows. False when it does not.
@@ -149,6 +186,26 @@ impl Passages {
     }
 }
 
+/// Whether a sequence takes somebody in who was found `now` and followed `at`: one whose every step
+/// is too late could only write down that it is.
+fn found_in_time(
+    version: &Version,
+    account: &Account,
+    source: Source,
+    at: Timestamp,
+    now: Timestamp,
+) -> bool {
+    let Source::Found { enrolls } = source else {
+        return true;
+    };
+    let sequence = &version.sequence;
+    let plan = plan::plan(sequence, at, version.zone(account), 0);
+    let in_time = |(due_at, step): (&Timestamp, &Step)| now < due_at.plus(step.expire_after);
+    enrolls
+        && sequence.reconcile == Reconcile::Enroll
+        && plan.iter().zip(&sequence.steps).any(in_time)
+}
+
 /// A number that differs between enrollments and stays the same for one, for spreading.
 pub fn seed(id: EnrollmentId) -> u64 {
     // splitmix64: neighbouring ids must not land on neighbouring instants.
@@ -187,4 +244,86 @@ fn ends(rule: &ExitOn, event: &Event) -> bool {
 
 fn matches(wanted: Option<&Pattern>, text: &str) -> bool {
     wanted.is_none_or(|pattern| pattern.matches(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::journey::ids::{AccountId, FollowerId, VersionId};
+    use crate::journey::parse;
+
+    fn catalog(reenter: &str) -> Catalog {
+        let text = format!(
+            "sequence: a\ntrigger: follow\nreenter: {reenter}\nsteps:\n  \
+             - {{ id: x, after: 1h, say: {{ text: a }} }}\n"
+        );
+        let sequence = parse::parse_stored(&text, &BTreeMap::new()).expect("is valid");
+        let mut catalog = Catalog::default();
+        let id = VersionId(1);
+        let zone = None;
+        catalog.add(Arc::new(Version { id, sequence, zone }), true);
+        catalog
+    }
+
+    fn account() -> Account {
+        Account {
+            id: AccountId(1),
+            key: "main".into(),
+            name: "main".into(),
+            zone: jiff::tz::TimeZone::UTC,
+        }
+    }
+
+    fn arrival(event: Event, second: i64) -> Arrival {
+        Arrival {
+            openid: "ann".into(),
+            created_at: Timestamp::from_seconds(second),
+            digest: 0,
+            event,
+            language: None,
+        }
+    }
+
+    proptest! {
+        /// However often, in whatever order and by whom each follow of several is reported, every
+        /// one leads into the sequence once, as its rule allows.
+        #[test]
+        fn a_follow_that_is_reported_twice_enrolls_once(
+            stays in prop::collection::vec(
+                prop::collection::vec((any::<bool>(), -1i64..=1), 1..5),
+                1..4,
+            ),
+            rule in prop::sample::select(&["never", "always", "after 1d"][..]),
+        ) {
+            let (catalog, account) = (catalog(rule), account());
+            let follow = || Event::Followed { scene: None };
+            let first = arrival(follow(), 0);
+            let follower = Follower::new(FollowerId(1), AccountId(1), &first);
+            let mut person = Passages { follower, enrollments: Vec::new() };
+            for (stay, reports) in (1i64..).zip(&stays) {
+                let began = stay * 10_000;
+                for (found, skew) in reports {
+                    let source = match found {
+                        true => Source::Found { enrolls: true },
+                        false => Source::Told,
+                    };
+                    let at = Timestamp::from_seconds(began + 1_800);
+                    let report = arrival(follow(), began + skew);
+                    person.receive(&report, source, &account, &catalog, at);
+                }
+                let begun = match rule {
+                    "always" => usize::try_from(stay).expect("is small"),
+                    _ => 1,
+                };
+                prop_assert_eq!(person.enrollments.len(), begun);
+                let left = arrival(Event::Unfollowed, began + 5_000);
+                let at = Timestamp::from_seconds(began + 5_000);
+                person.receive(&left, Source::Told, &account, &catalog, at);
+            }
+        }
+    }
 }

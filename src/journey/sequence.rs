@@ -36,6 +36,8 @@ pub struct Sequence {
     /// How much earlier than its instant a step may be sent when its grant would close before it;
     /// zero for never.
     pub last_call: Duration,
+    /// Whether it takes in those whose follow we were never told of.
+    pub reconcile: Reconcile,
     /// In the order in which they are sent; never empty.
     pub steps: Vec<Step>,
 }
@@ -126,6 +128,16 @@ pub enum Reenter {
     Always,
     /// So long after the last entry.
     After(Duration),
+}
+
+/// What a sequence does about somebody who followed while we could not be told, and was found later
+/// in the platform's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconcile {
+    /// Enrolled as of the instant of the follow, while a step could still be sent.
+    Enroll,
+    /// Only known from then on.
+    Record,
 }
 
 /// What ends a passage early. An unfollow always does.

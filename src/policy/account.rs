@@ -17,6 +17,8 @@ pub struct Account {
     pub sends: bool,
     /// Whether a due step may answer the follower's event itself.
     pub passive_reply: bool,
+    /// Whether somebody who unfollows is forgotten, but for a pseudonym.
+    pub erase_on_unfollow: bool,
     pub rate: Rate,
     /// When the platform counts the day's calls anew.
     pub quota_reset: QuotaReset,

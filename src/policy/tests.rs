@@ -68,6 +68,7 @@ impl World {
                 sends: true,
                 passive_reply: true,
                 rate: Rate::default(),
+                erase_on_unfollow: true,
                 quota_reset: learned::QuotaReset::default(),
                 in_flight_max: 1,
             },

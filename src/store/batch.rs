@@ -5,23 +5,26 @@ use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 
+use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
 use crate::journey::outcome::{Outcome, OutcomeEntry};
-use crate::journey::receive::Effects;
+use crate::journey::receive::{Effects, Source, is_same_follow};
 use crate::policy::fare::Fare;
+use crate::policy::grant::Opener;
 use crate::policy::recall::recall;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
 use crate::store::health::Counts;
-use crate::store::load::People;
+use crate::store::load::{People, Person};
 use crate::store::receipts::{self, ReceiptKey};
+use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
-use crate::store::{Error, Knowledge, deliveries, outcomes, report, timers};
+use crate::store::{Error, Knowledge, deliveries, erasure, outcomes, report, tags, timers};
 
 /// A commit under way.
 pub(super) struct Batch<'a> {
@@ -39,6 +42,10 @@ pub(super) struct Batch<'a> {
     /// Deliveries whose enrollment knows nothing of them: merely due ones, and intents.
     pub(super) void: Vec<DeliveryKey>,
     void_intents: Vec<DeliveryKey>,
+    /// Followers to forget although they have not left.
+    pub(super) erasing: HashSet<FollowerId>,
+    /// Tags to tell the platform of.
+    tag_changes: Vec<tags::Change>,
     tally: Tally,
 }
 
@@ -57,6 +64,7 @@ pub(super) struct Tally {
 pub(super) enum Answered {
     Taken(Taken),
     Acted(Acted),
+    Reconciled(Reconciled),
     Settled(Settled),
     Confirmed(Confirmed),
     Intended(Vec<Intended>),
@@ -73,7 +81,7 @@ impl<'a> Batch<'a> {
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
         let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
-        let people = People::load(tx, works, with_consents).await?;
+        let people = People::load(tx, works, knowledge.pseudonyms(), with_consents).await?;
         let awaited = report::load(tx, works, &people).await?;
         let mut batch = Self {
             tx,
@@ -87,6 +95,8 @@ impl<'a> Batch<'a> {
             newly_awaited: Vec::new(),
             void: Vec::new(),
             void_intents: Vec::new(),
+            erasing: HashSet::new(),
+            tag_changes: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
@@ -100,7 +110,7 @@ impl<'a> Batch<'a> {
                     ..
                 } => {
                     let fresh = fresh.contains(&index);
-                    let mut taken = batch.receive(*account, arrival, fresh);
+                    let mut taken = batch.receive(*account, arrival, Source::Told, fresh);
                     taken.passive = batch.answer(*account, arrival, *offer, fresh);
                     Answered::Taken(taken)
                 }
@@ -110,6 +120,9 @@ impl<'a> Batch<'a> {
                     act,
                     ..
                 } => Answered::Acted(batch.act(*account, openid, act)),
+                Work::Reconcile { account, found, .. } => {
+                    Answered::Reconciled(batch.reconcile(*account, found).await?)
+                }
                 Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Confirm { key, .. } => Answered::Confirmed(batch.confirm(*key)),
                 Work::Intend { keys, .. } => {
@@ -118,8 +131,12 @@ impl<'a> Batch<'a> {
                 Work::Promote { .. } => continue,
             });
         }
+        let forgotten = batch.forget();
+        erasure::begin(tx, &forgotten).await?;
         let mut armed = save::save(tx, &batch.people, moment).await?;
         outcomes::append(tx, &batch.entries).await?;
+        tags::put(tx, &batch.tag_changes).await?;
+        erasure::erase(tx, &forgotten).await?;
         for (account, reference) in &batch.reported {
             awaited::delete(tx, *account, reference).await?;
         }
@@ -160,7 +177,7 @@ impl<'a> Batch<'a> {
             return Ok(HashSet::new());
         }
         let rows: Vec<_> = arrivals.iter().map(|(_, key, one)| (*key, *one)).collect();
-        let mut fresh = receipts::insert(self.tx, &rows, self.moment.now).await?;
+        let mut fresh = receipts::insert(self.tx, &rows, Source::Told, self.moment.now).await?;
         // Of two equal events in one commit only the first is fresh.
         let firsts = arrivals
             .iter()
@@ -170,7 +187,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Whom an event is about; makes somebody known who was not. Zero for nobody.
-    fn follower_of(&mut self, account: AccountId, arrival: &Arrival) -> FollowerId {
+    pub(super) fn follower_of(&mut self, account: AccountId, arrival: &Arrival) -> FollowerId {
         if arrival.openid.is_empty() {
             return FollowerId(0);
         }
@@ -183,7 +200,13 @@ impl<'a> Batch<'a> {
         id
     }
 
-    fn receive(&mut self, account: AccountId, arrival: &Arrival, fresh: bool) -> Taken {
+    pub(super) fn receive(
+        &mut self,
+        account: AccountId,
+        arrival: &Arrival,
+        source: Source,
+        fresh: bool,
+    ) -> Taken {
         let mut taken = Taken {
             fresh,
             enrolled: 0,
@@ -201,9 +224,11 @@ impl<'a> Batch<'a> {
         };
         // A platform's clock may be a little ahead of ours; what it grants holds at once.
         let opens_at = arrival.created_at.min(self.moment.now);
-        person
-            .grants
-            .open(&account.profile, &arrival.event, opens_at);
+        if !reported_twice(person, &arrival.event, opens_at) {
+            person
+                .grants
+                .open(&account.profile, &arrival.event, opens_at);
+        }
         self.tally
             .health
             .event(account.journey.id, &account.profile, &arrival.event);
@@ -212,19 +237,28 @@ impl<'a> Batch<'a> {
         let ours = ours || person.fares.values().any(on_its_way);
         report::apply_consents(&mut person.consents, &arrival.event, ours);
         let catalog = self.knowledge.catalog();
+        let now = self.moment.now;
         let effects = person
             .passages
-            .receive(arrival, &account.journey, &catalog, self.moment.now);
+            .receive(arrival, source, &account.journey, &catalog, now);
         recall(
             &mut person.passages,
             &person.grants,
             &account,
             &catalog,
-            self.moment.now,
+            now,
         );
         taken.enrolled = effects.enrolled;
+        let follower = &mut person.passages.follower;
+        // Whoever acts again is known by name again.
+        if follower.following && erasure::is_pseudonym(&follower.openid) {
+            follower.openid.clone_from(&arrival.openid);
+        }
         if let Some(id) = id {
             self.record(id, effects);
+            if account.erase_on_unfollow && arrival.event.withdraws_data() {
+                self.erase(id);
+            }
         }
         taken
     }
@@ -268,6 +302,20 @@ impl<'a> Batch<'a> {
                 }
                 Acted::Cancelled(cancelled)
             }
+            Act::Tag { .. } if !person.passages.follower.following => Acted::NotFollowing,
+            Act::Tag { tag, present } => {
+                let follower = &mut person.passages.follower;
+                tags::set(&mut follower.tags, tag, *present);
+                let tags = follower.tags.clone();
+                self.tag_changes.push(tags::Change {
+                    account: account.journey.id,
+                    follower: id,
+                    tag: tag.clone(),
+                    present: *present,
+                });
+                Acted::Tagged(tags)
+            }
+            Act::Erase => Acted::Erased,
         };
         recall(
             &mut person.passages,
@@ -277,6 +325,9 @@ impl<'a> Batch<'a> {
             now,
         );
         self.record(id, effects);
+        if *act == Act::Erase {
+            self.erase(id);
+        }
         acted
     }
 
@@ -391,4 +442,13 @@ impl<'a> Batch<'a> {
             self.entries.push((account, one.version, entry));
         }
     }
+}
+
+/// Whether it is a follow that has opened its grant already: its callback and the platform's list
+/// may both tell of it, and one follow grants once.
+fn reported_twice(person: &Person, event: &Event, at: Timestamp) -> bool {
+    let mut grants = person.grants.0.iter();
+    matches!(event, Event::Followed { .. })
+        && person.passages.follower.following
+        && grants.any(|one| one.opened_by == Opener::Followed && is_same_follow(one.opens_at, at))
 }

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, FollowerId};
 use crate::store::Error;
+use crate::store::erasure::Pseudonyms;
 use crate::store::statement::{flag, instant, int, over, statement, text, text_or_none};
 
 /// The columns of a follower under the name `f`.
@@ -34,17 +35,36 @@ pub(super) fn follower(row: &QueryResult) -> Result<Follower, Error> {
     })
 }
 
-/// The followers known under these names.
+/// The followers known under these names, each with the name that was asked for: somebody who was
+/// forgotten is found by the pseudonym.
 pub(super) async fn by_openid(
-    tx: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
+    pseudonyms: &Pseudonyms,
     names: &[(AccountId, &str)],
-) -> Result<Vec<Follower>, Error> {
+) -> Result<Vec<(Follower, String)>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM json_each(?1) AS j CROSS JOIN followers AS f
-         ON f.account_id = j.value ->> 0 AND f.openid = j.value ->> 1"
+        "SELECT {COLUMNS}, j.value ->> 1 FROM json_each(?1) AS j CROSS JOIN followers AS f
+         ON f.account_id = j.value ->> 0 AND f.openid IN (j.value ->> 1, j.value ->> 2)"
     );
-    let rows = tx.query_all_raw(over(&sql, names)?).await?;
-    rows.iter().map(follower).collect()
+    let names: Vec<_> = names
+        .iter()
+        .map(|(account, openid)| (account, openid, pseudonyms.of(*account, openid)))
+        .collect();
+    let rows = connection.query_all_raw(over(&sql, &names)?).await?;
+    rows.iter()
+        .map(|row| Ok((follower(row)?, text(row, 12)?)))
+        .collect()
+}
+
+/// The one follower known under a name, if any.
+pub(super) async fn named(
+    connection: &impl ConnectionTrait,
+    account: AccountId,
+    openid: &str,
+) -> Result<Option<Follower>, Error> {
+    let pseudonyms = Pseudonyms::find(connection).await?.unwrap_or_default();
+    let found = by_openid(connection, &pseudonyms, &[(account, openid)]).await?;
+    Ok(found.into_iter().next().map(|(follower, _)| follower))
 }
 
 /// The followers with these ids.
@@ -127,6 +147,22 @@ pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Follower]) -> R
              followed_at = j.value ->> 5, last_event_at = j.value ->> 6,
              last_sent_at = j.value ->> 7, language = j.value ->> 8, scene = j.value ->> 9,
              tags = j.value ->> '$[10][0]', left_at = j.value ->> '$[10][1]'
+         FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
+        &rows,
+    )?)
+    .await?;
+    Ok(())
+}
+
+/// Gives followers other names: a pseudonym, or the openid of somebody who has come back. A
+/// statement of its own, because every other update leaves the index alone.
+pub(super) async fn rename(tx: &DatabaseTransaction, renamed: &[&Follower]) -> Result<(), Error> {
+    if renamed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = renamed.iter().map(|one| (one.id, &one.openid)).collect();
+    tx.execute_raw(over(
+        "UPDATE followers SET openid = j.value ->> 1
          FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
         &rows,
     )?)

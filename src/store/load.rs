@@ -13,6 +13,7 @@ use crate::journey::receive::Passages;
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
+use crate::store::erasure::Pseudonyms;
 use crate::store::replies::Reply;
 use crate::store::work::Work;
 use crate::store::{Error, consents, enrollments, followers, grants, replies};
@@ -67,23 +68,24 @@ impl People {
     pub(super) async fn load(
         tx: &DatabaseTransaction,
         works: &[Work],
+        pseudonyms: &Pseudonyms,
         with_consents: bool,
     ) -> Result<Self, Error> {
         let (names, ids) = concerned(works);
+        let mut people = Self::default();
         let mut found = Vec::new();
         if !names.is_empty() {
             let names: Vec<_> = names.into_iter().collect();
-            found.extend(followers::by_openid(tx, &names).await?);
+            for (follower, asked) in followers::by_openid(tx, pseudonyms, &names).await? {
+                people.ids.insert((follower.account, asked), follower.id);
+                found.push(follower);
+            }
         }
         if !ids.is_empty() {
             let ids: Vec<_> = ids.into_iter().collect();
             found.extend(followers::by_id(tx, &ids).await?);
         }
-        let mut people = Self::default();
         for follower in found {
-            people
-                .ids
-                .insert((follower.account, follower.openid.clone()), follower.id);
             let id = follower.id;
             let person = Person::new(Passages {
                 follower,
@@ -179,6 +181,9 @@ fn concerned(works: &[Work]) -> (Names<'_>, HashSet<FollowerId>) {
                 account, openid, ..
             } => {
                 names.insert((*account, openid.as_str()));
+            }
+            Work::Reconcile { account, found, .. } => {
+                names.extend(found.iter().map(|one| (*account, one.openid.as_str())));
             }
             Work::Settle { key, .. } | Work::Confirm { key, .. } => {
                 ids.insert(key.enrollment.follower());

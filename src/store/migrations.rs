@@ -27,6 +27,10 @@ impl MigratorTrait for Files {
                 sql: include_str!("../../migrations/sqlite/0003_components.sql"),
             }),
             Box::new(File {
+                name: "0004_sync",
+                sql: include_str!("../../migrations/sqlite/0004_sync.sql"),
+            }),
+            Box::new(File {
                 name: "0005_health",
                 sql: include_str!("../../migrations/sqlite/0005_health.sql"),
             }),

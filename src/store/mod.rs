@@ -18,6 +18,7 @@ pub mod deliveries;
 pub mod directory;
 pub mod enrollments;
 mod entity;
+pub mod erasure;
 mod followers;
 mod grants;
 pub mod health;
@@ -28,11 +29,14 @@ pub mod outcomes;
 pub mod overview;
 pub mod pauses;
 pub mod receipts;
+pub mod reconcile;
 mod replies;
 mod report;
 mod save;
 mod sqlite;
 mod statement;
+pub mod syncs;
+pub mod tags;
 pub mod timeline;
 pub mod timers;
 pub mod versions;
@@ -56,6 +60,7 @@ use crate::policy::account::Account;
 use crate::store::health::Tallies;
 use crate::store::pauses::Pause;
 
+use erasure::Pseudonyms;
 pub use writer::Writer;
 
 /// How a store is opened.
@@ -74,10 +79,23 @@ pub struct Knowledge {
     accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
     pauses: RwLock<Arc<HashMap<AccountId, Pause>>>,
     account_changes: AtomicU64,
+    pseudonyms: Pseudonyms,
     authorizers: directory::Directory,
 }
 
 impl Knowledge {
+    fn new(pseudonyms: Pseudonyms) -> Self {
+        Self {
+            pseudonyms,
+            ..Self::default()
+        }
+    }
+
+    /// What forgotten followers are found by.
+    pub(in crate::store) fn pseudonyms(&self) -> &Pseudonyms {
+        &self.pseudonyms
+    }
+
     /// The versions as of now.
     pub fn catalog(&self) -> Arc<Catalog> {
         read(&self.catalog)
@@ -193,6 +211,8 @@ pub struct Store {
     epoch: i64,
     path: PathBuf,
     hints: Hints,
+    /// Wakes whoever reconciles followers: something was asked for.
+    reconcile: tokio::sync::Notify,
     health: Arc<Tallies>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open, so that no second process writes.
@@ -213,7 +233,7 @@ impl Store {
         migrations::apply(&write).await?;
         let epoch = sqlite::next_epoch(&write, clock.now()).await?;
         let read = sqlite::connect_readers(&path).await?;
-        let knowledge = Arc::new(Knowledge::default());
+        let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
         knowledge.set_pauses(pauses::all(&read).await?);
         let health = Arc::new(Tallies::default());
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
@@ -236,6 +256,7 @@ impl Store {
             epoch,
             path,
             hints,
+            reconcile: tokio::sync::Notify::new(),
             health,
             task: std::sync::Mutex::new(Some(task)),
             _lock: Some(lock),
@@ -274,6 +295,16 @@ impl Store {
     /// Whether due deliveries were armed that nobody was told of; asking clears it.
     pub fn hints_lost(&self) -> bool {
         self.hints.lost()
+    }
+
+    /// Tells whoever reconciles followers that a sync or a tag was asked for.
+    pub fn ask_to_reconcile(&self) {
+        self.reconcile.notify_one();
+    }
+
+    /// Ends once somebody has asked since the last time.
+    pub async fn asked_to_reconcile(&self) {
+        self.reconcile.notified().await;
     }
 
     /// Bytes of the database and its write-ahead log on disk.

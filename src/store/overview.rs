@@ -19,7 +19,8 @@ use crate::journey::ids::{AccountId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::store::accounts::Standing;
 use crate::store::entity::{account, sequence_version};
-use crate::store::statement::{instant, int, over, small, statement, text};
+use crate::store::erasure::Pseudonyms;
+use crate::store::statement::{instant, int, small, statement, text};
 use crate::store::versions::StoredVersion;
 use crate::store::{Error, deliveries, followers, timeline};
 
@@ -262,34 +263,19 @@ pub async fn follower_named(
     account: AccountId,
     openid: &str,
 ) -> Result<Option<Follower>, Error> {
-    let row = read
-        .query_one_raw(statement(
-            &format!(
-                "SELECT {} FROM followers AS f WHERE f.account_id = ?1 AND f.openid = ?2",
-                followers::COLUMNS
-            ),
-            [account.0.into(), openid.into()],
-        ))
-        .await?;
-    row.as_ref().map(followers::follower).transpose()
+    followers::named(read, account, openid).await
 }
 
-/// The accounts among `accounts` that know a follower by exactly this name.
+/// The accounts among `accounts` that know, or knew, a follower by exactly this name.
 pub async fn who_knows(
     read: &DatabaseConnection,
     accounts: &[AccountId],
     openid: &str,
 ) -> Result<Vec<AccountId>, Error> {
-    let mut asked = over(
-        "SELECT f.account_id FROM json_each(?1) AS j CROSS JOIN followers AS f
-             ON f.account_id = j.value AND f.openid = ?2",
-        accounts,
-    )?;
-    if let Some(values) = &mut asked.values {
-        values.0.push(openid.into());
-    }
-    let rows = read.query_all_raw(asked).await?;
-    rows.iter().map(|row| Ok(AccountId(int(row, 0)?))).collect()
+    let pseudonyms = Pseudonyms::find(read).await?.unwrap_or_default();
+    let names: Vec<_> = accounts.iter().map(|account| (*account, openid)).collect();
+    let found = followers::by_openid(read, &pseudonyms, &names).await?;
+    Ok(found.into_iter().map(|(one, _)| one.account).collect())
 }
 
 /// The live version of each sequence, and of sequences without one the newest; by name.

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use crate::clock::Timestamp;
-use crate::journey::event::Arrival;
+use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId};
+use crate::journey::receive::Source;
 use crate::store::Error;
 use crate::store::statement::{instant, int, over};
 
@@ -20,27 +21,35 @@ pub struct ReceiptKey {
 }
 
 /// The words of stored kinds; a kind's number is its place, counted from 1.
-pub const KINDS: [&str; 8] = [
+pub const KINDS: [&str; 10] = [
     "followed",
     "unfollowed",
     "scanned",
     "clicked",
     "message",
-    "other",
+    OTHER,
     "consents",
     "report",
+    FOUND,
+    MISSED,
 ];
 
-/// The number of `other`, under which a later release's kinds are kept.
-const OTHER: usize = 6;
+/// What is only counted.
+pub const OTHER: &str = "other";
+
+/// Found in the platform's list: a follow of which we were never told.
+pub const FOUND: &str = "found";
+
+/// Missed in the platform's list: an unfollow of which we were never told.
+pub const MISSED: &str = "missed";
 
 /// Longest detail that is kept, in bytes; what followers write is theirs, and a timeline needs no
 /// more than its beginning.
 const DETAIL_BYTES_MAX: usize = 64;
 
 fn kind(word: &str) -> usize {
-    let place = KINDS.iter().position(|kind| *kind == word);
-    place.map_or(OTHER, |place| place + 1)
+    let place = |word| KINDS.iter().position(|kind| *kind == word);
+    place(word).or(place(OTHER)).map_or(0, |place| place + 1)
 }
 
 /// Cuts a text to at most `bytes_max` bytes at a character's border.
@@ -48,10 +57,20 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
+/// The kind under which an event is kept.
+fn kind_of(event: &Event, source: Source) -> usize {
+    kind(match (event, source) {
+        (Event::Followed { .. }, Source::Found { .. }) => FOUND,
+        (Event::Unfollowed, Source::Found { .. }) => MISSED,
+        (event, _) => event.word(),
+    })
+}
+
 /// Takes events in; returns the keys of those that were not known yet.
 pub(super) async fn insert(
     tx: &DatabaseTransaction,
     arrivals: &[(ReceiptKey, &Arrival)],
+    source: Source,
     now: Timestamp,
 ) -> Result<HashSet<ReceiptKey>, Error> {
     let rows: Vec<_> = arrivals
@@ -59,7 +78,7 @@ pub(super) async fn insert(
         .map(|(key, arrival)| {
             let detail = cut(arrival.event.detail(), DETAIL_BYTES_MAX);
             let detail = (!detail.is_empty()).then_some(detail);
-            let kind = kind(arrival.event.word());
+            let kind = kind_of(&arrival.event, source);
             (
                 key.account,
                 key.follower,

@@ -32,6 +32,7 @@ pub(super) struct Moment {
 struct Changes<'a> {
     new_followers: Vec<&'a Follower>,
     followers: Vec<&'a Follower>,
+    renamed: Vec<&'a Follower>,
     grants: Vec<(FollowerId, Grant)>,
     new_enrollments: Vec<(AccountId, &'a Enrollment)>,
     enrollments: Vec<&'a Enrollment>,
@@ -78,7 +79,12 @@ impl<'a> Changes<'a> {
         let follower = &person.passages.follower;
         match &person.before {
             None => self.new_followers.push(follower),
-            Some(before) if before.follower != *follower => self.followers.push(follower),
+            Some(before) if before.follower != *follower => {
+                self.followers.push(follower);
+                if before.follower.openid != follower.openid {
+                    self.renamed.push(follower);
+                }
+            }
             Some(_) => {}
         }
         let granted = person.before.as_ref().map_or(&[][..], |b| &b.grants.0[..]);
@@ -203,6 +209,7 @@ pub(super) async fn save(
         .sort_by_key(|key| (key.due_at, key.enrollment));
     followers::insert(tx, &changes.new_followers).await?;
     followers::update(tx, &changes.followers).await?;
+    followers::rename(tx, &changes.renamed).await?;
     grants::put(tx, &changes.grants).await?;
     consents::put(tx, &changes.consents).await?;
     replies::put(tx, &changes.replies).await?;

@@ -23,6 +23,19 @@ pub(super) fn over<T: Serialize>(sql: &str, rows: &[T]) -> Result<Statement, Err
     Ok(statement(sql, [json.into()]))
 }
 
+/// A statement whose first parameter is a set of rows, with further ones.
+pub(super) fn over_with<T: Serialize>(
+    sql: &str,
+    rows: &[T],
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Statement, Error> {
+    let mut statement = over(sql, rows)?;
+    if let Some(all) = &mut statement.values {
+        all.0.extend(values);
+    }
+    Ok(statement)
+}
+
 /// An integer column.
 pub(super) fn int(row: &QueryResult, index: usize) -> Result<i64, Error> {
     Ok(row.try_get_by_index(index)?)

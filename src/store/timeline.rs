@@ -19,9 +19,10 @@ use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::policy::grant::Grant;
 use crate::store::accounts::Standing;
 use crate::store::entity::account;
-use crate::store::receipts::KINDS;
+use crate::store::erasure::Pseudonyms;
+use crate::store::receipts::{KINDS, OTHER};
 use crate::store::statement::{flag, instant, int, over, small, statement, text_or_none};
-use crate::store::{Error, enrollments, followers, grants};
+use crate::store::{Error, enrollments, followers, grants, overview};
 
 /// Events of a follower that are read, newest first.
 const EVENTS_MAX: u32 = 500;
@@ -94,8 +95,7 @@ async fn within(
     let Some(account) = account.map(Standing::from) else {
         return Ok(None);
     };
-    let found = followers::by_openid(tx, &[(account.id, openid)]).await?;
-    let Some(follower) = found.into_iter().next() else {
+    let Some(follower) = followers::named(tx, account.id, openid).await? else {
         return Ok(None);
     };
     let granted = grants::of(tx, &[follower.id]).await?;
@@ -134,12 +134,12 @@ async fn receipts(
 
 fn receipt(row: &QueryResult) -> Result<Receipt, Error> {
     let number: usize = small(row, 2, "receipts")?;
-    // Kinds are counted from 1; a kind of a later release reads as the last, `other`.
-    let place = number.saturating_sub(1).min(KINDS.len() - 1);
+    // Kinds are counted from 1.
+    let kind = KINDS.get(number.saturating_sub(1)).copied();
     Ok(Receipt {
         created_at: instant(row, 0)?,
         taken_at: instant(row, 1)?,
-        kind: KINDS[place],
+        kind: kind.unwrap_or(OTHER),
         detail: text_or_none(row, 3)?,
     })
 }
@@ -242,6 +242,10 @@ pub async fn mark(
     account_key: &str,
     openid: &str,
 ) -> Result<Option<[i64; 5]>, Error> {
+    let pseudonyms = Pseudonyms::find(read).await?.unwrap_or_default();
+    let Some(account) = overview::account(read, account_key).await? else {
+        return Ok(None);
+    };
     let row = read
         .query_one_raw(statement(
             "SELECT f.last_event_at, f.last_sent_at, f.following * 2 + f.muted,
@@ -249,9 +253,12 @@ pub async fn mark(
                   FROM enrollments AS e WHERE e.id BETWEEN f.id << 16 AND (f.id << 16) | 65535),
                  (SELECT max(r.taken_at) FROM receipts AS r
                   WHERE r.account_id = f.account_id AND r.follower_id = f.id)
-             FROM accounts AS a CROSS JOIN followers AS f ON f.account_id = a.id
-             WHERE a.key = ?1 AND f.openid = ?2",
-            [account_key.into(), openid.into()],
+             FROM followers AS f WHERE f.account_id = ?1 AND f.openid IN (?2, ?3)",
+            [
+                account.id.0.into(),
+                openid.into(),
+                pseudonyms.of(account.id, openid).into(),
+            ],
         ))
         .await?;
     let Some(row) = row else {

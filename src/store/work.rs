@@ -14,6 +14,7 @@ use crate::policy::fare::Fare;
 use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::store::Error;
+use crate::store::reconcile::{Found, Reconciled};
 use crate::store::timers::TimerKey;
 
 /// Names one delivery: the row's key, and the generation that its enrollment must still have.
@@ -129,16 +130,23 @@ pub enum Act {
     Enroll { sequence: String },
     /// End every unfinished passage, or those through one sequence.
     Cancel { sequence: Option<String> },
+    /// Put a tag on the follower, here and on the platform, or take it off.
+    Tag { tag: String, present: bool },
+    /// Forget the follower, but for a pseudonym.
+    Erase,
 }
 
 /// What became of a person's doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acted {
     Enrolled(EnrollmentId),
     /// The sequence's `reenter` rule does not allow it.
     NotAllowed,
     /// How many passages were ended.
     Cancelled(usize),
+    /// The follower's tags as they are now.
+    Tagged(Vec<String>),
+    Erased,
     NoSuchFollower,
     NoSuchSequence,
     /// The person does not follow.
@@ -176,6 +184,11 @@ pub(super) enum Work {
         act: Act,
         reply: Reply<Acted>,
     },
+    Reconcile {
+        account: AccountId,
+        found: Vec<Found>,
+        reply: Reply<Reconciled>,
+    },
     Settle {
         key: DeliveryKey,
         ended: Box<Ended>,
@@ -201,7 +214,7 @@ impl Work {
     /// their order.
     pub(super) fn rank(&self) -> u8 {
         match self {
-            Self::Receive { .. } | Self::Act { .. } => 0,
+            Self::Receive { .. } | Self::Act { .. } | Self::Reconcile { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,
             Self::Intend { .. } => 2,
             Self::Promote { .. } => 3,
@@ -215,6 +228,7 @@ impl Work {
             | Self::Act { .. }
             | Self::Settle { .. }
             | Self::Confirm { .. } => 1,
+            Self::Reconcile { found, .. } => found.len(),
             Self::Intend { keys, .. } => keys.len(),
             Self::Promote { keys, .. } => keys.len() / 4,
         }
@@ -225,6 +239,7 @@ impl Work {
         match self {
             Self::Receive { reply, .. } => drop(reply.send(Err(error))),
             Self::Act { reply, .. } => drop(reply.send(Err(error))),
+            Self::Reconcile { reply, .. } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } => drop(reply.send(Err(error))),
             Self::Confirm { reply, .. } => drop(reply.send(Err(error))),
             Self::Intend { reply, .. } => drop(reply.send(Err(error))),

@@ -19,6 +19,7 @@ use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::health::Tallies;
+use crate::store::reconcile::{Found, Reconciled};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
 use crate::store::work::{
@@ -88,6 +89,20 @@ impl Writer {
             account,
             openid,
             act,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes in what the platform's list says of people: what we missed becomes events.
+    pub async fn reconcile(
+        &self,
+        account: AccountId,
+        found: Vec<Found>,
+    ) -> Result<Reconciled, Error> {
+        self.ask(|reply| Work::Reconcile {
+            account,
+            found,
             reply,
         })
         .await
@@ -297,6 +312,9 @@ fn answer(works: Vec<Work>, answers: Vec<Answered>) {
         match (work, answer) {
             (Work::Receive { reply, .. }, Answered::Taken(taken)) => drop(reply.send(Ok(taken))),
             (Work::Act { reply, .. }, Answered::Acted(acted)) => drop(reply.send(Ok(acted))),
+            (Work::Reconcile { reply, .. }, Answered::Reconciled(one)) => {
+                drop(reply.send(Ok(one)));
+            }
             (Work::Settle { reply, .. }, Answered::Settled(one)) => drop(reply.send(Ok(one))),
             (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
             (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),

@@ -133,6 +133,8 @@ phrases! {
     PlatformClosed: "the platform grants no message now", "平台目前不允许发送";
     Followed: "followed", "关注";
     Unfollowed: "unfollowed", "取消关注";
+    Found: "found in the platform's list: followed then, and we were not told", "在平台列表中发现：当时已关注，但未收到通知";
+    Missed: "missing from the platform's list: unfollowed, and we were not told", "平台列表中已不存在：已取消关注，但未收到通知";
     Scanned: "scanned a QR code", "扫描二维码";
     Clicked: "clicked the menu", "点击菜单";
     Message: "wrote a message", "发来消息";
@@ -145,6 +147,8 @@ phrases! {
     WordMessage: "a message", "消息";
     Or: " or ", "或";
     ByUnfollow: "the follower unfollowed", "粉丝取消关注";
+    ByReconciliation: "the platform's list has the follower no more", "平台列表中已没有该粉丝";
+    ByErasure: "what was known of the person was erased", "该用户的信息已删除";
     ByHand: "by hand", "人工取消";
     ByReentry: "the follower entered the sequence again", "粉丝重新进入序列";
     ByNotFollowing: "the person does not follow", "对方未关注";

@@ -270,6 +270,8 @@ fn event_phrase(kind: &str) -> Phrase {
     match kind {
         "followed" => Phrase::Followed,
         "unfollowed" => Phrase::Unfollowed,
+        "found" => Phrase::Found,
+        "missed" => Phrase::Missed,
         "scanned" => Phrase::Scanned,
         "clicked" => Phrase::Clicked,
         "message" => Phrase::Message,
@@ -320,6 +322,8 @@ fn detailed(entry: &OutcomeEntry, said: String) -> String {
 fn reason(detail: &str, voice: &Voice) -> String {
     let phrase = match detail {
         "unfollowed" => Phrase::ByUnfollow,
+        "reconciled" => Phrase::ByReconciliation,
+        "erased" => Phrase::ByErasure,
         "cancelled by hand" => Phrase::ByHand,
         "entered again" => Phrase::ByReentry,
         "not following" => Phrase::ByNotFollowing,

@@ -54,10 +54,14 @@ async fn every_operation_wants_a_key_and_its_scope() {
         let path = path
             .replace("{key}", "main")
             .replace("{openid}", "ann")
+            .replace("{tag}", "vip")
             .replace("{component}", "pro")
             .replace("{name}", "welcome");
         for method in methods.as_object().expect("has methods").keys() {
             operations += 1;
+            // Whatever the one before has done to her.
+            world.clock.advance(seconds(1));
+            world.follow("ann").await;
             let method: Method = method.to_uppercase().parse().expect("is a method");
             let send = async |key: Option<&str>| {
                 let url = format!("{}/api/v1{path}", world.base);

@@ -16,6 +16,7 @@ mod limits;
 mod own_platform;
 mod pair;
 mod passive;
+mod reconcile;
 mod sandbox;
 mod support;
 mod tidy;

@@ -332,6 +332,7 @@ fn new_account(key: &str) -> NewAccount {
             },
             sends: true,
             passive_reply: false,
+            erase_on_unfollow: true,
             quota_reset: Default::default(),
             in_flight_max: 8,
         },

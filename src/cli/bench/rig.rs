@@ -101,6 +101,7 @@ impl Rig {
             profile: profile::named("wechat-48h").context("shipped profile")?,
             sends: true,
             passive_reply: false,
+            erase_on_unfollow: true,
             rate: Rate::default(),
             quota_reset: Default::default(),
             in_flight_max: 4096,

@@ -12,6 +12,7 @@ use crate::console::text::{Text, text};
 use crate::journey::enrollment::State as Stand;
 use crate::store::accounts::Standing;
 use crate::store::overview::{Count, Happened};
+use crate::store::syncs::{Phase, State as SyncState, Sync};
 use crate::story::voice::plain;
 use crate::story::{Lang, Voice, why};
 
@@ -22,6 +23,8 @@ struct AccountRow {
     standing: Pill,
     reason: String,
     due: String,
+    /// How the followers compare with the platform's list; empty when they never were.
+    sync: String,
 }
 
 struct HappenedRow {
@@ -65,6 +68,29 @@ fn counted(count: Count, t: &Text) -> String {
         format!("{} {}", t.more_than, count.n)
     } else {
         count.n.to_string()
+    }
+}
+
+/// One line on an account's latest sync.
+fn compared(sync: &Sync, voice: &Voice, t: &'static Text) -> String {
+    let waits = sync.resume_at > voice.now;
+    let came = format!("+{} −{}", sync.found, sync.gone);
+    match sync.state {
+        SyncState::Never => String::new(),
+        SyncState::Running if waits => {
+            let until = voice.when(sync.resume_at);
+            format!("{} → {until}: {}", t.comparing, plain(&sync.detail))
+        }
+        SyncState::Running => {
+            let done = match sync.phase {
+                Phase::Refreshing => sync.refreshed,
+                Phase::Listing | Phase::Sweeping => sync.listed,
+            };
+            format!("{} {done}/{} ({came})", t.comparing, sync.total)
+        }
+        SyncState::Completed => format!("{} {} ({came})", t.compared, voice.when(sync.ended_at)),
+        SyncState::Failed => format!("{}: {}", t.not_compared, plain(&sync.detail)),
+        SyncState::Cancelled => t.compare_cancelled.to_owned(),
     }
 }
 
@@ -136,6 +162,10 @@ pub(in crate::console) async fn show_overview(
             standing: pill,
             reason,
             due: counted(*due, t),
+            sync: seen
+                .syncs
+                .get(&one.id)
+                .map_or_else(String::new, |sync| compared(sync, &voice, t)),
         }
     };
     let happened = |one: &Happened| {

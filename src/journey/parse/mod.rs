@@ -18,11 +18,11 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reenter,
-    Sequence,
+    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reconcile,
+    Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
-use raw::{RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawSequence};
+use raw::{RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile, RawSequence};
 
 /// Longest horizon: a year and a day.
 const HORIZON_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -150,6 +150,7 @@ impl Reader<'_> {
             min_gap,
             spread,
             last_call,
+            reconcile: raw.reconcile.map_or(Reconcile::Enroll, reconcile),
             steps,
         })
     }
@@ -346,6 +347,13 @@ impl Reader<'_> {
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+fn reconcile(raw: RawReconcile) -> Reconcile {
+    match raw {
+        RawReconcile::Enroll => Reconcile::Enroll,
+        RawReconcile::Record => Reconcile::Record,
+    }
 }
 
 fn on_unknown(raw: RawOnUnknown) -> OnUnknown {

@@ -28,6 +28,9 @@ pub(crate) struct RawSequence {
     pub reenter: Option<At<String>>,
     /// Events that end the passage early. An unfollow always does.
     pub exit_on: Option<Vec<RawEvent>>,
+    /// What happens to somebody who followed while the server was down and is found later in the
+    /// platform's list: `enroll` (default) as of the instant of the follow, or `record`.
+    pub reconcile: Option<RawReconcile>,
     /// Hours of the day in which nothing is sent.
     pub quiet_hours: Option<RawQuietHours>,
     /// Zone of `at:` and of quiet hours, such as `Asia/Shanghai`; `account` (default) for the
@@ -106,6 +109,15 @@ pub(crate) struct RawQuietHours {
     pub timezone: Option<At<String>>,
     /// What happens to a step in them: `shift` (default) sends it when they end.
     pub then: Option<RawQuiet>,
+}
+
+/// What happens to a follower who was found later.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "reconcile")]
+pub(crate) enum RawReconcile {
+    Enroll,
+    Record,
 }
 
 /// What happens to a step in quiet hours.

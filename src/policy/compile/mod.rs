@@ -138,6 +138,7 @@ pub fn compile(
         sends: true,
         passive_reply: passive,
         rate: Rate::default(),
+        erase_on_unfollow: true,
         quota_reset: QuotaReset::default(),
         in_flight_max: 1,
     };

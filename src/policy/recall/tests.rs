@@ -80,6 +80,7 @@ impl World {
                 sends: true,
                 passive_reply: false,
                 rate: Rate::default(),
+                erase_on_unfollow: true,
                 quota_reset: crate::policy::learned::QuotaReset::default(),
                 in_flight_max: 1,
             },

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::errcode::{Reaction, reaction};
-use super::wire::hide;
+use super::wire::{ANSWER_BYTES_MAX, exchange, hide};
 use super::{WechatClient, in_time, used_up};
 use crate::sender::budget::Interface;
 use crate::sender::platform::{Answer, AnswerClass};
@@ -49,6 +49,18 @@ impl WechatClient {
     /// # Errors
     /// The platform's refusal with its code, or why there is no answer. Nothing in it is secret.
     pub async fn ask(&self, question: Question<'_>) -> Result<Asked, Answer> {
+        self.ask_within(question, ANSWER_BYTES_MAX).await
+    }
+
+    /// As `ask`, for a question whose answer may be so many bytes long.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub async fn ask_within(
+        &self,
+        question: Question<'_>,
+        bytes_max: usize,
+    ) -> Result<Asked, Answer> {
         let deadline = Instant::now() + self.attempt_timeout;
         let mut token = in_time(deadline, self.tokens.current()).await?;
         let interface = Interface::of_path(question.path());
@@ -63,12 +75,15 @@ impl WechatClient {
                 Question::Get { path, query } => {
                     let access = ("access_token", token.value.expose_secret());
                     let query = [&[access], query].concat();
-                    self.wire.get(path, &query, deadline).await
+                    self.wire
+                        .get_within(path, &query, deadline, bytes_max)
+                        .await
                 }
                 Question::Post { path, body } => {
                     let body = body.to_string().into_bytes();
                     let access = Some(&token.value);
-                    self.wire.post(path, access, body, deadline, &written).await
+                    let post = self.wire.posted(path, access, body, &written);
+                    exchange(post, deadline, bytes_max).await
                 }
             };
             let doing = question.path();

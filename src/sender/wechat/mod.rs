@@ -22,6 +22,7 @@ mod forms;
 mod media;
 mod source;
 mod token;
+mod users;
 mod wire;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use self::component::{
 };
 pub use self::media::{FileType, MediaKey, MediaKind, Shelf, ShelfError, Uploaded};
 pub use self::token::TokenState;
+pub use self::users::{FACTS_MAX, Facts, ListPage, Person, TAGGED_MAX};
 pub use self::wire::http_client;
 
 const SEND: &str = "/cgi-bin/message/custom/send";

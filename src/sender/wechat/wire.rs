@@ -20,8 +20,8 @@ use url::Url;
 use super::errcode::{Reply, clean};
 use crate::sender::platform::{Answer, AnswerClass};
 
-/// Longest answer that is read; the platform's are a few hundred bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Longest answer that is read unless the question allows more; most are a few hundred bytes.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Idle connections kept per host: as many as an account may have in flight.
 const IDLE_MAX: usize = 256;
@@ -149,6 +149,18 @@ impl Wire {
         deadline: Instant,
         written: &Arc<AtomicBool>,
     ) -> Result<Reply, Silence> {
+        let request = self.posted(path, token, body, written);
+        exchange(request, deadline, ANSWER_BYTES_MAX).await
+    }
+
+    /// The request that `post` makes.
+    pub(super) fn posted(
+        &self,
+        path: &str,
+        token: Option<&SecretString>,
+        body: Vec<u8>,
+        written: &Arc<AtomicBool>,
+    ) -> RequestBuilder {
         let url = match token {
             Some(token) => self.url(path, &[("access_token", token.expose_secret())]),
             None => self.url(path, &[]),
@@ -160,14 +172,12 @@ impl Wire {
             written.store(true, Ordering::SeqCst);
             Ok::<_, Infallible>(body)
         }));
-        let request = self
-            .http
+        self.http
             .post(url)
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             // Spares the platform a chunked body, which a stream would otherwise become.
             .header(CONTENT_LENGTH, length)
-            .body(body);
-        exchange(request, deadline).await
+            .body(body)
     }
 
     /// Posts a file as the form field `media`.
@@ -180,7 +190,7 @@ impl Wire {
     ) -> Result<Reply, Silence> {
         let form = reqwest::multipart::Form::new().part("media", part);
         let request = self.http.post(self.url(path, query)).multipart(form);
-        exchange(request, deadline).await
+        exchange(request, deadline, ANSWER_BYTES_MAX).await
     }
 
     /// Asks.
@@ -190,27 +200,43 @@ impl Wire {
         query: &[(&str, &str)],
         deadline: Instant,
     ) -> Result<Reply, Silence> {
-        exchange(self.http.get(self.url(path, query)), deadline).await
+        self.get_within(path, query, deadline, ANSWER_BYTES_MAX)
+            .await
+    }
+
+    /// Asks for an answer that may be so many bytes long.
+    pub(super) async fn get_within(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        deadline: Instant,
+        bytes_max: usize,
+    ) -> Result<Reply, Silence> {
+        exchange(self.http.get(self.url(path, query)), deadline, bytes_max).await
     }
 }
 
-async fn exchange(request: RequestBuilder, deadline: Instant) -> Result<Reply, Silence> {
+pub(super) async fn exchange(
+    request: RequestBuilder,
+    deadline: Instant,
+    bytes_max: usize,
+) -> Result<Reply, Silence> {
     let answered = timeout_at(deadline, async {
         let response = request.send().await.map_err(broken)?;
-        read(response).await
+        read(response, bytes_max).await
     });
     answered
         .await
         .unwrap_or_else(|_| Err(Silence::Broken("no answer in time".into())))
 }
 
-async fn read(response: Response) -> Result<Reply, Silence> {
+async fn read(response: Response, bytes_max: usize) -> Result<Reply, Silence> {
     let status = response.status();
     let worth_reading = status.is_success() || status.is_client_error();
     if !worth_reading {
         return Err(Silence::Status(status));
     }
-    let bytes = read_at_most(response, ANSWER_BYTES_MAX)
+    let bytes = read_at_most(response, bytes_max)
         .await
         .map_err(|error| Silence::Broken(format!("unreadable answer: {error}")))?;
     match Reply::parse(&bytes) {

@@ -32,6 +32,7 @@ async fn the_platforms_published_callback_is_taken_once() {
         profile: dripwheel::policy::profile::named("wechat-48h").unwrap(),
         sends: true,
         passive_reply: false,
+        erase_on_unfollow: true,
         rate: dripwheel::policy::limiter::Rate {
             per_second: None,
             per_minute: None,

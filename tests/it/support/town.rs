@@ -315,6 +315,8 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
             profile: profile::named(&plan.profile).unwrap(),
             sends: true,
             passive_reply: false,
+            // These tests look people up by name in the rows.
+            erase_on_unfollow: false,
             rate: plan.rate,
             quota_reset: Default::default(),
             in_flight_max: plan.per_account_in_flight,

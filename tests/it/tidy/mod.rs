@@ -33,7 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["scheduler"],
     &["config", "inbound", "sender"],
-    &["alert", "story"],
+    &["alert", "reconcile", "story"],
     &["api", "console", "sandbox"],
     &["app"],
     &["cli"],

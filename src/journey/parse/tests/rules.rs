@@ -212,3 +212,21 @@ fn steps_go_forward_within_the_horizon() {
     check(&steps(&many), "204:5", "has 201 steps", "at most 200");
     assert_eq!(read(&steps(&many[..200])).unwrap().steps.len(), 200);
 }
+
+#[test]
+fn a_sequence_says_what_it_does_about_those_who_are_found_later() {
+    let with = |rule: &str| {
+        format!(
+            "sequence: a\ntrigger: follow\n{rule}steps:\n  - id: x\n    after: 0s\n    say: {{ text: a }}\n"
+        )
+    };
+    for (rule, meant) in [
+        ("", Reconcile::Enroll),
+        ("reconcile: enroll\n", Reconcile::Enroll),
+        ("reconcile: record\n", Reconcile::Record),
+    ] {
+        let parsed = parse(&with(rule), "a.yaml", &found).unwrap();
+        assert_eq!(parsed.sequence.reconcile, meant, "{rule}");
+    }
+    assert!(parse(&with("reconcile: both\n"), "a.yaml", &found).is_err());
+}

@@ -1,0 +1,308 @@
+//! Who has left is forgotten: a pseudonym takes the place of the openid, and what we knew goes.
+//!
+//! The platform's page "receive event pushes" (关注/取消关注事件) demands that all data of somebody
+//! who unfollows is deleted. What stays is what keeps a returning person from being greeted twice
+//! and what counts need: passages and outcomes under a number, and a pseudonym that only somebody
+//! with both the salt and the openid can find again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sha2::{Digest, Sha256};
+
+use crate::journey::follower::Follower;
+use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
+use crate::journey::receive::Effects;
+use crate::store::batch::Batch;
+use crate::store::load::Before;
+use crate::store::statement::{int, over, statement, text};
+use crate::store::{Error, followers};
+
+/// What every pseudonym begins with. No openid does: the platform's have no spaces, and callbacks
+/// with any are refused.
+const PREFIX: &str = "erased ";
+
+/// Bytes of the HMAC that are kept: a chance of one in 2^64 that two of 2^32 people meet.
+const KEPT_BYTES: usize = 16;
+
+/// Bytes of a block of SHA-256.
+const BLOCK_BYTES: usize = 64;
+
+const SALT_BYTES: usize = 32;
+
+/// Makes pseudonyms: HMAC-SHA256 over account and openid, under the store's own salt.
+#[derive(Clone, Default)]
+pub(super) struct Pseudonyms {
+    /// Hashers that have read the key's two blocks already.
+    inner: Sha256,
+    outer: Sha256,
+}
+
+impl fmt::Debug for Pseudonyms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pseudonyms")
+    }
+}
+
+impl Pseudonyms {
+    fn new(salt: &[u8]) -> Self {
+        let mut key = [0u8; BLOCK_BYTES];
+        if salt.len() > BLOCK_BYTES {
+            key[..32].copy_from_slice(&Sha256::digest(salt));
+        } else {
+            key[..salt.len()].copy_from_slice(salt);
+        }
+        Self {
+            inner: Sha256::new().chain_update(key.map(|byte| byte ^ 0x36)),
+            outer: Sha256::new().chain_update(key.map(|byte| byte ^ 0x5c)),
+        }
+    }
+
+    fn hmac(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut inner = self.inner.clone();
+        for part in parts {
+            inner.update(part);
+        }
+        let outer = self.outer.clone();
+        outer.chain_update(inner.finalize()).finalize().into()
+    }
+
+    /// The pseudonym of a person on an account.
+    pub(super) fn of(&self, account: AccountId, openid: &str) -> String {
+        let hash = self.hmac(&[&account.0.to_be_bytes(), openid.as_bytes()]);
+        let mut name = PREFIX.to_owned();
+        URL_SAFE_NO_PAD.encode_string(&hash[..KEPT_BYTES], &mut name);
+        name
+    }
+
+    /// The store's own; made with the first use.
+    pub(super) async fn load(connection: &impl ConnectionTrait) -> Result<Self, Error> {
+        if let Some(known) = Self::find(connection).await? {
+            return Ok(known);
+        }
+        let mut salt = [0u8; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|error| Error::Io {
+            what: "ask the system for random bytes".to_owned(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        connection
+            .execute_raw(statement(
+                "INSERT OR IGNORE INTO erasure (id, salt) VALUES (1, ?1)",
+                [salt.to_vec().into()],
+            ))
+            .await?;
+        Ok(Self::find(connection)
+            .await?
+            .unwrap_or_else(|| Self::new(&salt)))
+    }
+
+    /// The store's own, where there is one.
+    pub(super) async fn find(connection: &impl ConnectionTrait) -> Result<Option<Self>, Error> {
+        let row = connection
+            .query_one_raw(statement("SELECT salt FROM erasure WHERE id = 1", []))
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let salt: Vec<u8> = row.try_get_by_index(0)?;
+        Ok(Some(Self::new(&salt)))
+    }
+}
+
+/// Whether it stands for somebody who was forgotten.
+pub fn is_pseudonym(openid: &str) -> bool {
+    openid.starts_with(PREFIX)
+}
+
+/// Somebody to forget, and the name to forget.
+#[derive(Clone, Debug)]
+pub(super) struct Forgotten {
+    pub(super) follower: FollowerId,
+    pub(super) account: AccountId,
+    /// Empty when it is not known any more.
+    pub(super) openid: String,
+}
+
+/// Deletes what the rows beside the follower's own say of these people: what they wrote, where they
+/// came from, what they allowed, and their name wherever the platform's words repeat it.
+pub(super) async fn erase(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> Result<(), Error> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = forgotten
+        .iter()
+        .map(|one| {
+            let (first, last) = EnrollmentId::range(one.follower);
+            (one.account, one.follower, &one.openid, first, last)
+        })
+        .collect();
+    for sql in [
+        "UPDATE receipts SET detail = NULL FROM json_each(?1) AS j
+         WHERE receipts.account_id = j.value ->> 0 AND receipts.follower_id = j.value ->> 1
+             AND receipts.detail IS NOT NULL",
+        "DELETE FROM grants WHERE follower_id IN (SELECT value ->> 1 FROM json_each(?1))",
+        "DELETE FROM consents WHERE follower_id IN (SELECT value ->> 1 FROM json_each(?1))",
+        "DELETE FROM tag_changes WHERE (account_id, follower_id) IN
+             (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
+        "UPDATE outcomes SET detail = replace(detail, j.value ->> 2, '…') FROM json_each(?1) AS j
+         WHERE outcomes.enrollment_id BETWEEN j.value ->> 3 AND j.value ->> 4
+             AND j.value ->> 2 <> '' AND instr(outcomes.detail, j.value ->> 2) > 0",
+        // The list is read again from its beginning: what is known already costs little.
+        "UPDATE syncs SET next_openid = '' WHERE next_openid <> '' AND (account_id, next_openid) IN
+             (SELECT value ->> 0, value ->> 2 FROM json_each(?1))",
+    ] {
+        tx.execute_raw(over(sql, &rows)?).await?;
+    }
+    overwrite(tx, false).await
+}
+
+/// Before the rows of these people change: from here until `erase` has ended, bytes of the file that
+/// are freed are overwritten. Not always, because every other deletion would pay for it.
+pub(super) async fn begin(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> Result<(), Error> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    overwrite(tx, true).await
+}
+
+async fn overwrite(tx: &DatabaseTransaction, on: bool) -> Result<(), Error> {
+    let sql = match on {
+        true => "PRAGMA secure_delete = ON",
+        false => "PRAGMA secure_delete = OFF",
+    };
+    tx.query_all_raw(statement(sql, [])).await?;
+    Ok(())
+}
+
+/// Ids that one look for people who left passes over, and people of one answer.
+const WINDOW: i64 = 50_000;
+const LEFT_MAX: u32 = 500;
+
+/// Some who left and were not forgotten, with ids after `after`, by account; and where to go on.
+pub async fn left(
+    read: &DatabaseConnection,
+    after: i64,
+) -> Result<(BTreeMap<AccountId, Vec<String>>, Option<i64>), Error> {
+    let highest = followers::highest_id(read).await?;
+    let until = after.saturating_add(WINDOW).min(highest);
+    let rows = read
+        .query_all_raw(statement(
+            "SELECT id, account_id, openid FROM followers
+             WHERE id > ?1 AND id <= ?2 AND following = 0 AND left_at > 0
+                 AND substr(openid, 1, length(?3)) <> ?3
+             ORDER BY id LIMIT ?4",
+            [after.into(), until.into(), PREFIX.into(), LEFT_MAX.into()],
+        ))
+        .await?;
+    let mut left: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
+    let mut last = None;
+    for row in &rows {
+        last = Some(int(row, 0)?);
+        left.entry(AccountId(int(row, 1)?))
+            .or_default()
+            .push(text(row, 2)?);
+    }
+    let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= LEFT_MAX);
+    let next = match last.filter(|_| full) {
+        Some(last) => Some(last),
+        None => (until < highest).then_some(until),
+    };
+    Ok((left, next))
+}
+
+impl Batch<'_> {
+    /// Puts pseudonyms in the place of the names of those who left, and says of whom everything
+    /// else is to be deleted: they, and whoever was forgotten before and has had an event since.
+    pub(super) fn forget(&mut self) -> Vec<Forgotten> {
+        let leaves = |follower: &Follower, before: Option<&Before>| {
+            let account = self.knowledge.account(follower.account);
+            // Somebody of whom only other events are known may well follow.
+            let left = follower.left_at.0 > 0 || before.is_some_and(|b| b.follower.following);
+            let erases = account.is_some_and(|account| account.erase_on_unfollow);
+            left && erases || self.erasing.contains(&follower.id)
+        };
+        let mut forgotten = Vec::new();
+        for person in self.people.by_id.values_mut() {
+            let follower = &mut person.passages.follower;
+            let known = !is_pseudonym(&follower.openid);
+            if follower.following || known && !leaves(follower, person.before.as_ref()) {
+                continue;
+            }
+            let mut openid = String::new();
+            if known {
+                let pseudonyms = self.knowledge.pseudonyms();
+                let pseudonym = pseudonyms.of(follower.account, &follower.openid);
+                openid = std::mem::replace(&mut follower.openid, pseudonym);
+            }
+            follower.language = None;
+            follower.scene = None;
+            follower.tags.clear();
+            forgotten.push(Forgotten {
+                follower: follower.id,
+                account: follower.account,
+                openid,
+            });
+        }
+        forgotten
+    }
+
+    /// Forgets somebody who may still follow: their passages end, and only an act of theirs that is
+    /// newer than this instant makes them known again.
+    pub(super) fn erase(&mut self, id: FollowerId) {
+        let now = self.moment.now;
+        let Some(person) = self.people.by_id.get_mut(&id) else {
+            return;
+        };
+        let follower = &mut person.passages.follower;
+        follower.following = false;
+        follower.last_event_at = follower.last_event_at.max(now);
+        let mut effects = Effects::default();
+        person.passages.cancel_all(now, "erased", &mut effects);
+        self.erasing.insert(id);
+        self.record(id, effects);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cases 1, 2 and 6 of RFC 4231.
+    #[test]
+    fn the_hmac_is_the_standard_one() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        for (key, data, expected) in [
+            (
+                vec![0x0b; 20],
+                &b"Hi There"[..],
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            ),
+            (
+                b"Jefe".to_vec(),
+                &b"what do ya want for nothing?"[..],
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                vec![0xaa; 131],
+                &b"Test Using Larger Than Block-Size Key - Hash Key First"[..],
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ] {
+            let (head, tail) = data.split_at(3);
+            assert_eq!(hex(&Pseudonyms::new(&key).hmac(&[head, tail])), expected);
+        }
+    }
+
+    #[test]
+    fn a_pseudonym_is_the_same_for_one_person_and_no_openid() {
+        let names = Pseudonyms::new(b"salt");
+        let one = names.of(AccountId(1), "o6_bmjrPTlm6_2sgVt7hMZOPfL2M");
+        assert_eq!(one, names.of(AccountId(1), "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"));
+        assert!(is_pseudonym(&one) && !one.contains("bmjr"));
+        assert_ne!(one, names.of(AccountId(2), "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"));
+        let salted = Pseudonyms::new(b"other");
+        assert_ne!(one, salted.of(AccountId(1), "o6_bmjrPTlm6_2sgVt7hMZOPfL2M"));
+        assert!(!is_pseudonym("o6_bmjrPTlm6_2sgVt7hMZOPfL2M"));
+    }
+}
