@@ -22,10 +22,13 @@ use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
 use crate::listener::Listener;
-use crate::scheduler::{Scheduler, SchedulerSettings};
+use crate::policy::profile::Profiles;
+use crate::scheduler::Scheduler;
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
+use crate::store::versions::NewVersion;
+use crate::store::work::Armed;
 use crate::store::{self, Store, StoreSettings, accounts, health, versions};
 use crate::yaml::{Problem, render_all};
 
@@ -64,17 +67,7 @@ impl App {
         let profiles = profiles::load(&config.profiles).map_err(StartError::Problems)?;
         let targets = parts::targets(config, &profiles)?;
         let loaded = parts::load_sequences(&config.sequences.dir, &targets)?;
-        let settings = StoreSettings {
-            url: config.database.url.clone(),
-            lead: config.wheel.lead,
-        };
-        let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
-        let known = config
-            .accounts
-            .iter()
-            .map(|one| parts::account(one, config, &profiles));
-        accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
-        versions::publish(&store, loaded, clock.now()).await?;
+        let (store, armed_rx) = open_store(config, &clock, &profiles, loaded).await?;
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
         let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
@@ -94,12 +87,7 @@ impl App {
         let scheduler = Scheduler::new(
             Arc::clone(&store),
             Arc::clone(&clock),
-            SchedulerSettings {
-                ring_entries: config.wheel.ring_entries,
-                lead: config.wheel.lead,
-                sweep_every: config.wheel.sweep_every,
-                promote_max: config.wheel.promote_max,
-            },
+            parts::wheel(config),
             armed_rx,
             due_tx,
         );
@@ -128,12 +116,7 @@ impl App {
         if unknown > 0 {
             tracing::warn!(sends = unknown, "the last run left sends without an answer");
         }
-        let listener = Listener::bind(config.server.listen)
-            .await
-            .map_err(|source| StartError::Listen {
-                addr: config.server.listen,
-                source,
-            })?;
+        let listener = listen(config.server.listen).await?;
         let addr = listener.addr().unwrap_or(config.server.listen);
         let doorway = Doorway {
             store: Arc::clone(&store),
@@ -239,6 +222,30 @@ impl App {
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// The store with the configured accounts and the sequences in it.
+async fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    profiles: &Profiles,
+    loaded: Vec<NewVersion>,
+) -> Result<(Arc<Store>, mpsc::Receiver<Armed>), StartError> {
+    let settings = StoreSettings {
+        url: config.database.url.clone(),
+        lead: config.wheel.lead,
+    };
+    let (store, armed_rx) = Store::open(&settings, Arc::clone(clock)).await?;
+    let known = config.accounts.iter();
+    let known = known.map(|one| parts::account(one, config, profiles));
+    accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
+    versions::publish(&store, loaded, clock.now()).await?;
+    Ok((store, armed_rx))
+}
+
+async fn listen(addr: SocketAddr) -> Result<Listener, StartError> {
+    let listener = Listener::bind(addr).await;
+    listener.map_err(|source| StartError::Listen { addr, source })
 }
 
 /// Why dripwheel does not start.

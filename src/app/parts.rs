@@ -24,6 +24,7 @@ use crate::policy::learned::QuotaReset;
 use crate::policy::limiter::Rate;
 use crate::policy::profile::Profiles;
 use crate::reconcile::{ReconcileSettings, Reconciler};
+use crate::scheduler::SchedulerSettings;
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
@@ -264,6 +265,15 @@ pub(super) fn reconciler(
         accounts_at_once: settings.accounts_at_once,
     };
     Reconciler::new(Arc::clone(store), Arc::clone(clock), clients, settings)
+}
+
+pub(super) fn wheel(config: &Config) -> SchedulerSettings {
+    SchedulerSettings {
+        ring_entries: config.wheel.ring_entries,
+        lead: config.wheel.lead,
+        sweep_every: config.wheel.sweep_every,
+        promote_max: config.wheel.promote_max,
+    }
 }
 
 /// Who is told of what needs a person, if anybody is.
