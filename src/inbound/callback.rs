@@ -137,7 +137,8 @@ impl Doors {
         query: &Query,
         opened: Opened,
     ) -> (StatusCode, String) {
-        let deadline = Instant::now() + ANSWER_WITHIN;
+        let arrived = Instant::now();
+        let deadline = arrived + ANSWER_WITHIN;
         let replies = self.replies_for(entrance.account, opened.format);
         let Message {
             to_user_name,
@@ -171,7 +172,10 @@ impl Doors {
         metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
             .increment(1);
         let answer = match (replies, &taken.passive) {
-            (Some(replies), Some(passive)) => replies.write(passive, &to_user_name, deadline).await,
+            (Some((replies, within)), Some(passive)) => {
+                let deadline = deadline.min(arrived + within);
+                replies.write(passive, &to_user_name, deadline).await
+            }
             _ => None,
         };
         let text = match answer {
@@ -189,11 +193,14 @@ impl Doors {
         (StatusCode::OK, text)
     }
 
-    /// What puts answers together, where this account's callbacks can carry one.
-    fn replies_for(&self, account: AccountId, format: Format) -> Option<&Replies> {
+    /// What puts answers together, where this account's callbacks can carry one, and how long an
+    /// answer may take by the account's profile.
+    fn replies_for(&self, account: AccountId, format: Format) -> Option<(&Replies, Duration)> {
         let account = self.store.knowledge().account(account)?;
+        let rule = account.profile.carriers.passive_reply?;
         let may = account.passive_reply && format == Format::Xml;
-        self.replies.as_ref().filter(|_| may)
+        let replies = self.replies.as_ref().filter(|_| may)?;
+        Some((replies, rule.within))
     }
 
     /// Whether no other body came under the same signature.

@@ -27,9 +27,9 @@ use crate::store::{Error, Store, deliveries};
 /// Deliveries that share one commit of their intents.
 pub(super) const INTENTS_MAX: usize = 500;
 
-/// Followers of one mass send: the platform's own limits (page "mass send by openid").
-const COHORT_MIN: usize = 2;
-const COHORT_MAX: usize = 10_000;
+/// Followers of one mass send where the account's profile has none, which it then has not judged
+/// either: the platform's own limits (page "mass send by openid").
+const COHORT: (usize, usize) = (2, 10_000);
 
 /// What a hand needs.
 pub(super) struct Hand {
@@ -86,6 +86,13 @@ impl Hand {
         intended
     }
 
+    /// The least and the most followers of one mass send, by the account's profile.
+    fn cohort(&self, account: AccountId) -> (usize, usize) {
+        let account = self.store.knowledge().account(account);
+        let mass = account.and_then(|account| account.profile.carriers.mass_send);
+        mass.map_or(COHORT, |mass| (mass.chunk_least, mass.chunk_most))
+    }
+
     /// One attempt, on its own.
     fn call(&self, send: Send, platform: Arc<dyn Platform>, handed: bool) {
         let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
@@ -116,7 +123,8 @@ impl Hand {
     ) {
         let mut after = (due_at, EnrollmentId(i64::MIN));
         let limit = u32::try_from(INTENTS_MAX).unwrap_or(u32::MAX);
-        while together.len() < COHORT_MAX {
+        let (_, most) = self.cohort(account);
+        while together.len() < most {
             let page = deliveries::page(self.store.read(), account, after, limit).await;
             let mut page = page.unwrap_or_default();
             page.retain(|key| key.due_at == due_at);
@@ -155,7 +163,7 @@ impl Hand {
             }
         }
         for (message, sends) in groups.into_values() {
-            for cohort in cohorts(sends) {
+            for cohort in cohorts(sends, self.cohort(account).1) {
                 self.send_cohort(account, message.clone(), cohort).await;
             }
         }
@@ -164,7 +172,7 @@ impl Hand {
     async fn send_cohort(&self, account: AccountId, message: Message, sends: Vec<(Send, bool)>) {
         let platform = self.platforms.of(account);
         let (answer, called) = match platform {
-            Some(platform) if sends.len() >= COHORT_MIN => {
+            Some(platform) if sends.len() >= self.cohort(account).0 => {
                 let cohort = Cohort {
                     openids: sends.iter().map(|(send, _)| send.openid.clone()).collect(),
                     message,
@@ -223,8 +231,8 @@ fn nothing(key: DeliveryKey, clock: &dyn Clock, handed: bool) -> Done {
 }
 
 /// Parts of nearly equal size that a call can carry.
-fn cohorts(mut sends: Vec<(Send, bool)>) -> Vec<Vec<(Send, bool)>> {
-    let parts = sends.len().div_ceil(COHORT_MAX).max(1);
+fn cohorts(mut sends: Vec<(Send, bool)>, most: usize) -> Vec<Vec<(Send, bool)>> {
+    let parts = sends.len().div_ceil(most.max(1)).max(1);
     let size = sends.len().div_ceil(parts).max(1);
     let mut cohorts = Vec::with_capacity(parts);
     while sends.len() > size {
