@@ -7,10 +7,13 @@
 //! event is given the same answer.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +23,7 @@ use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
 use crate::journey::template;
-use crate::store::work::{Confirmed, DeliveryKey, Passive, Send};
+use crate::store::work::{Confirmed, DeliveryKey, Passive, Send, Taken};
 use crate::store::{Error, Store};
 
 /// Pause before the writer is asked again that could not be asked.
@@ -74,16 +77,40 @@ impl Replies {
             Passive::First(send) => (send, true),
             Passive::Again(send) => (send, false),
         };
-        let composed = timeout_at(deadline, self.compose(send, from)).await;
+        // A panic anywhere here would leave the intent for ever.
+        let compose = AssertUnwindSafe(self.compose(send, from)).catch_unwind();
+        let composed = timeout_at(deadline, compose).await;
+        let composed = composed.unwrap_or(Ok(Err(AnswerClass::NotCarried)));
         let composed = composed.unwrap_or(Err(AnswerClass::NotCarried));
         metrics::counter!("dripwheel_passive_replies_total",
             "answer" => if composed.is_ok() { "given" } else { "handed_back" },
             "event" => if first { "fresh" } else { "repeated" })
         .increment(1);
-        if first {
-            self.follow(send.key, composed.as_ref().err().copied());
-        }
+        let end = composed.as_ref().err().map(|class| match first {
+            true => *class,
+            // The event came again, so the first answer may be lost; or it may not.
+            false => AnswerClass::Unknown,
+        });
+        self.follow(send.key, end);
         composed.ok()
+    }
+
+    /// Sees to an event that was still being stored when its answer was due: a step that was to be
+    /// the answer is handed back.
+    pub(super) fn take_back(&self, storing: JoinHandle<Result<Taken, Error>>) {
+        let (store, tracker) = (Arc::clone(&self.store), self.confirming.clone());
+        tracker.spawn(async move {
+            let stored = storing.await;
+            if let Ok(Ok(taken)) = stored
+                && let Some(Passive::First(send)) = taken.passive
+            {
+                let what = "the event was stored too late to be answered with a step";
+                let answer = Answer::without_code(AnswerClass::NotCarried, what);
+                if let Err(error) = store.writer().settle(send.key, answer).await {
+                    tracing::error!(%error, "a step was not handed back");
+                }
+            }
+        });
     }
 
     async fn compose(&self, send: &Send, from: &str) -> Result<String, AnswerClass> {
@@ -110,13 +137,13 @@ impl Replies {
     }
 
     /// Sees to it that the step ends: handed back at once, or confirmed in time.
-    fn follow(&self, key: DeliveryKey, handed_back: Option<AnswerClass>) {
+    fn follow(&self, key: DeliveryKey, end: Option<AnswerClass>) {
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         self.confirming.spawn(async move {
             let mut at = clock.now();
             loop {
                 clock.sleep_until(at).await;
-                let ended = match handed_back {
+                let ended = match end {
                     Some(class) => {
                         let what = "the reply was not ready in time";
                         let answer = Answer::without_code(class, what);

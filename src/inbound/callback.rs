@@ -150,22 +150,27 @@ impl Doors {
             Some(_) if self.stopping.load(Ordering::Acquire) => Offer::Repetition,
             Some(_) => Offer::Step,
         };
-        let writer = self.store.writer();
-        let received = timeout_at(deadline, async {
-            let account = entrance.account;
-            writer.receive_to_answer(account, arrival, offer).await
+        let (store, account_id) = (Arc::clone(&self.store), entrance.account);
+        // On its own, so that an intent which is committed too late has somebody who hears of it.
+        let mut storing = tokio::spawn(async move {
+            let writer = store.writer();
+            writer.receive_to_answer(account_id, arrival, offer).await
         });
-        let taken = match received.await {
-            Ok(Ok(taken)) => taken,
-            Ok(Err(error)) => {
-                if !matches!(error, Error::Stopped) {
-                    tracing::error!(%error, account.key = account, "event not stored");
-                }
-                return (StatusCode::SERVICE_UNAVAILABLE, "try again".into());
+        let try_again = (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned());
+        let taken = match timeout_at(deadline, &mut storing).await {
+            Ok(Ok(Ok(taken))) => taken,
+            Ok(Ok(Err(Error::Stopped))) => return try_again,
+            Ok(Ok(Err(error))) => {
+                tracing::error!(%error, account.key = account, "event not stored");
+                return try_again;
             }
+            Ok(Err(_)) => return try_again,
             Err(_) => {
                 tracing::error!(account.key = account, "event not stored in time");
-                return (StatusCode::SERVICE_UNAVAILABLE, "try again".into());
+                if let Some((replies, _)) = replies {
+                    replies.take_back(storing);
+                }
+                return try_again;
             }
         };
         let fresh = if taken.fresh { "fresh" } else { "repeated" };

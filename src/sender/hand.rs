@@ -4,8 +4,9 @@
 //! joins the first of them, and all with the same words travel in one call.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -31,6 +32,9 @@ pub(super) const INTENTS_MAX: usize = 500;
 /// either: the platform's own limits (page "mass send by openid").
 const COHORT: (usize, usize) = (2, 10_000);
 
+/// How long a step of an account waits that went between the judgement and the call.
+const GONE_PAUSE: Duration = Duration::from_secs(60);
+
 /// What a hand needs.
 pub(super) struct Hand {
     pub(super) store: Arc<Store>,
@@ -45,21 +49,31 @@ impl Hand {
     /// Sends what may be sent; every key is reported, whatever becomes of it.
     pub(super) async fn send(self, keys: Vec<DeliveryKey>) {
         let mut intended = self.intend(&keys).await.into_iter();
-        let mut together = Vec::new();
+        let mut together: BTreeMap<AccountId, Vec<(Send, bool)>> = BTreeMap::new();
         for key in keys {
             let platform = self.platforms.of(key.account);
             match (intended.next(), platform) {
                 (Some(Intended::Send(send)), Some(_)) if send.fare.carrier == Carrier::MassSend => {
-                    together.push((*send, true));
+                    let members = together.entry(key.account).or_default();
+                    members.push((*send, true));
                 }
                 (Some(Intended::Send(send)), Some(platform)) => self.call(*send, platform, true),
+                // The account went while it was judged: its intent must not stay behind.
+                (Some(Intended::Send(_)), None) => {
+                    let at = self.clock.now().plus(GONE_PAUSE);
+                    let clock = self.clock.as_ref();
+                    self.report(put_off(&self.store, clock, key, at).await)
+                        .await;
+                }
                 _ => self.report(nothing(key, self.clock.as_ref(), true)).await,
             }
         }
-        if let Some((first, _)) = together.first() {
-            let (account, due_at) = (first.key.account, first.key.due_at);
-            self.gather(account, due_at, &mut together).await;
-            self.send_together(account, together).await;
+        for (account, mut members) in together {
+            let due_at = members.first().map(|(send, _)| send.key.due_at);
+            if let Some(due_at) = due_at {
+                self.gather(account, due_at, &mut members).await;
+            }
+            self.send_together(account, members).await;
         }
     }
 
@@ -113,8 +127,9 @@ impl Hand {
         self.done_tx.send(done).await.ok();
     }
 
-    /// Adds whoever else of the account is due at the same instant, so that a call carries as many
-    /// as it can. They had no turn of their own: one call is one turn.
+    /// Adds whoever else of the account is due at the same instant for a mass send, so that a call
+    /// carries as many as it can. They had no turn of their own: one call is one turn. Steps that
+    /// travel otherwise are left to their turns.
     async fn gather(
         &self,
         account: AccountId,
@@ -132,15 +147,13 @@ impl Hand {
                 return;
             };
             after = (last.due_at, last.enrollment);
-            for intended in self.intend(&page).await {
-                match (intended, self.platforms.of(account)) {
-                    (Intended::Send(send), _) if send.fare.carrier == Carrier::MassSend => {
-                        together.push((*send, false));
-                    }
-                    (Intended::Send(send), Some(platform)) => self.call(*send, platform, false),
-                    _ => {}
-                }
-            }
+            let intended = self.store.writer();
+            let intended = intended.intend_only(page, Carrier::MassSend).await;
+            let members = intended.unwrap_or_default().into_iter();
+            together.extend(members.filter_map(|one| match one {
+                Intended::Send(send) => Some((*send, false)),
+                Intended::NotSent => None,
+            }));
         }
     }
 
@@ -148,7 +161,12 @@ impl Hand {
     async fn send_together(&self, account: AccountId, together: Vec<(Send, bool)>) {
         let mut groups: BTreeMap<String, (Message, Vec<(Send, bool)>)> = BTreeMap::new();
         for (send, handed) in together {
-            match attempt::parcel(&send) {
+            let parcel = catch_unwind(AssertUnwindSafe(|| attempt::parcel(&send)));
+            let parcel = parcel.unwrap_or_else(|_| {
+                let what = "the template panicked";
+                Err(Answer::without_code(AnswerClass::Unsendable, what))
+            });
+            match parcel {
                 Ok(Parcel {
                     content: Content::Message(message),
                     ..
@@ -203,11 +221,12 @@ impl Hand {
                 attempt::settle(&self.store, self.clock.as_ref(), send.key, &ended)
             }));
         let settled = settled.await;
-        for ((send, handed), settled) in sends.iter().zip(settled) {
+        for (index, ((send, handed), settled)) in sends.iter().zip(settled).enumerate() {
             let done = Done {
                 key: send.key,
                 handed: *handed,
-                called,
+                // One call for all of them: it counts once.
+                called: called && index == 0,
                 answered_at,
                 answer: Some(answer.clone()),
                 news: settled.map_or(AccountNews::None, |settled| settled.news),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
+use crate::journey::answer::AnswerClass;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId, VersionId};
@@ -125,8 +126,9 @@ impl<'a> Batch<'a> {
                 }
                 Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Confirm { key, .. } => Answered::Confirmed(batch.confirm(*key)),
-                Work::Intend { keys, .. } => {
-                    Answered::Intended(keys.iter().map(|key| batch.intend(*key)).collect())
+                Work::Intend { keys, only, .. } => {
+                    let intended = keys.iter().map(|key| batch.intend(*key, *only));
+                    Answered::Intended(intended.collect())
                 }
                 Work::Promote { .. } => continue,
             });
@@ -141,7 +143,7 @@ impl<'a> Batch<'a> {
             awaited::delete(tx, *account, reference).await?;
         }
         awaited::insert(tx, &batch.newly_awaited).await?;
-        deliveries::delete(tx, &batch.void, false).await?;
+        deliveries::delete_void(tx, &batch.void).await?;
         deliveries::delete(tx, &batch.void_intents, true).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
         // off the wheel must not become a delivery.
@@ -369,6 +371,11 @@ impl<'a> Batch<'a> {
         let (Some(version), Some(step)) = (&version, step) else {
             return nothing;
         };
+        if ended.answer.class == AnswerClass::NotCarried && person.is_given_again(key.enrollment) {
+            // The platform came again meanwhile and is being given the same answer: to hand the step
+            // to another carrier now would bring it twice.
+            return nothing;
+        }
         let fare = person
             .fares
             .remove(&key.enrollment)

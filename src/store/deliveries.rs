@@ -105,6 +105,23 @@ pub(super) async fn delete(
     Ok(())
 }
 
+/// Deletes deliveries that are merely due and that nobody waits for. Only of the generations named:
+/// a newer one may have taken the place.
+pub(super) async fn delete_void(
+    tx: &DatabaseTransaction,
+    keys: &[DeliveryKey],
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let sql = "DELETE FROM deliveries WHERE state = 0
+             AND (shard, account_id, due_at, enrollment_id) IN
+                 (SELECT 0, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1))
+             AND generation IN (SELECT value ->> 3 FROM json_each(?1))";
+    tx.execute_raw(over(sql, keys)?).await?;
+    Ok(())
+}
+
 /// Commits intents: from here on only an answer ends them.
 pub(super) async fn intend(
     tx: &DatabaseTransaction,

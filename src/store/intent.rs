@@ -14,6 +14,7 @@ use crate::journey::receive::Effects;
 use crate::journey::sequence::Fallback;
 use crate::journey::template::Facts;
 use crate::policy::fare::Fare;
+use crate::policy::recall::recall;
 use crate::policy::{self, Case, Verdict};
 use crate::store::batch::Batch;
 use crate::store::replies::Reply;
@@ -32,13 +33,19 @@ const ANSWERS_MAX: u16 = 3;
 
 impl Batch<'_> {
     /// Judges a due delivery; on `Send`, its intent is committed with this transaction.
-    pub(super) fn intend(&mut self, key: DeliveryKey) -> Intended {
+    pub(super) fn intend(&mut self, key: DeliveryKey, only: Option<Carrier>) -> Intended {
         let Some(index) = self.find(key) else {
             self.void.push(key);
             return Intended::NotSent;
         };
         let follower = key.enrollment.follower();
+        let fits = |verdict: &Verdict| match (only, verdict) {
+            (None, _) => true,
+            (Some(carrier), Verdict::Send(fare)) => fare.carrier == carrier,
+            (Some(_), _) => false,
+        };
         match self.judge(follower, index, false) {
+            Some((verdict, _)) if !fits(&verdict) => Intended::NotSent,
             Some((Verdict::Send(fare), facts)) => {
                 let send = self.commit_intent(follower, index, fare, *facts);
                 send.map_or(Intended::NotSent, |send| Intended::Send(Box::new(send)))
@@ -138,6 +145,7 @@ impl Batch<'_> {
         };
         let enrollment = &mut person.passages.enrollments[index];
         let mut effects = Effects::default();
+        let ends = matches!(verdict, Verdict::Drop(..) | Verdict::Cancel);
         match verdict {
             Verdict::Wait(until, _) => enrollment.rearm(until),
             Verdict::Hold(deadline, why) => {
@@ -153,6 +161,18 @@ impl Batch<'_> {
                     .entries
                     .extend(enrollment.cancel(now, "not following"));
             }
+        }
+        // What was kept for a step that is not sent may let another one go.
+        let account = self.knowledge.account(person.passages.follower.account);
+        if let Some(account) = account.filter(|_| ends) {
+            let catalog = self.knowledge.catalog();
+            recall(
+                &mut person.passages,
+                &person.grants,
+                &account,
+                &catalog,
+                now,
+            );
         }
         self.record(follower, effects);
     }

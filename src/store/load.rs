@@ -43,6 +43,20 @@ pub(super) struct Before {
 }
 
 impl Person {
+    /// Whether a passive reply was given a second time, since its event came again.
+    pub(super) fn is_given_again(&self, enrollment: EnrollmentId) -> bool {
+        let called_at = self.passages.enrollments.iter();
+        let called_at = called_at
+            .filter(|one| one.id == enrollment)
+            .map(|one| one.called_at)
+            .next();
+        let mut replies = self.replies.iter();
+        replies.any(|reply| {
+            let again = reply.answers > 1 || called_at.is_some_and(|at| reply.answered_at > at);
+            reply.enrollment == enrollment && again
+        })
+    }
+
     fn new(passages: Passages) -> Self {
         Self {
             passages,

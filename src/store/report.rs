@@ -169,7 +169,12 @@ pub(super) fn awaited(
         }
         (None, _) => return None,
     };
-    let sent = entry.outcome == Outcome::Sent;
+    // One that ended unknown may have been taken all the same.
+    let sent = match entry.outcome {
+        Outcome::Sent => true,
+        Outcome::Unknown => entry.steps > 0,
+        _ => false,
+    };
     Some(Awaited {
         account,
         reference,

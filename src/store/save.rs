@@ -6,6 +6,7 @@
 use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
+use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
@@ -163,7 +164,10 @@ impl<'a> Changes<'a> {
                 self.arm(new, moment);
             }
             (Place::Waiting(old), Place::Nowhere) => self.disarmed.push(old),
-            (Place::Waiting(old), Place::Sending(key)) if old == key => {
+            // A passive reply does not ask whether its timer has become a delivery yet.
+            (Place::Waiting(old), Place::Sending(key))
+                if old == key && fare.carrier != Carrier::PassiveReply =>
+            {
                 self.intended.push((key, fare));
             }
             // Released and sent in one commit: the row that it waited with is another one.

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
 use crate::journey::answer::Answer;
+use crate::journey::carrier::Carrier;
 use crate::journey::catalog::Version;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, EnrollmentId};
@@ -200,6 +201,8 @@ pub(super) enum Work {
     },
     Intend {
         keys: Vec<DeliveryKey>,
+        /// Leaves those alone that would travel by another carrier.
+        only: Option<Carrier>,
         reply: Reply<Vec<Intended>>,
     },
     Promote {

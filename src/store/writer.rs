@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
@@ -110,7 +111,18 @@ impl Writer {
 
     /// Judges due deliveries and commits the intents of those to be sent; one answer for each.
     pub async fn intend(&self, keys: Vec<DeliveryKey>) -> Result<Vec<Intended>, Error> {
-        self.ask(|reply| Work::Intend { keys, reply }).await
+        let only = None;
+        self.ask(|reply| Work::Intend { keys, only, reply }).await
+    }
+
+    /// The same for those alone that travel by this carrier; the others stay as they are.
+    pub async fn intend_only(
+        &self,
+        keys: Vec<DeliveryKey>,
+        carrier: Carrier,
+    ) -> Result<Vec<Intended>, Error> {
+        let only = Some(carrier);
+        self.ask(|reply| Work::Intend { keys, only, reply }).await
     }
 
     /// Ends an attempt: outcome, and the next step armed.

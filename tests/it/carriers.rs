@@ -10,6 +10,8 @@ use dripwheel::store::audit::audit;
 
 use crate::pair::{Pair, Person, Wishes, eventually};
 
+const MASS: &str = "/cgi-bin/message/mass/send";
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 const NOTICE: &str = "
@@ -261,4 +263,40 @@ steps: [{ id: offer, after: 10m, say: { text: offer } }]
     let health = health.unwrap().unwrap();
     assert_eq!(health.better_profile, Some("wechat-2023"));
     assert_eq!(health.word(), "profile_does_not_fit");
+}
+
+#[tokio::test]
+async fn mass_sends_of_two_accounts_at_one_instant_stay_apart() {
+    let pair = Pair::start(Wishes {
+        sequences: &["
+sequence: welcome
+trigger: follow
+steps: [{ id: offer, after: 10m, say: { text: offer }, closed: [mass_send] }]
+"],
+        accounts: vec!["main".to_owned(), "second".to_owned()],
+        server_profile: "wechat-2023",
+        platform_profile: Profile::Wechat2023,
+        ..Wishes::default()
+    })
+    .await;
+    pair.count_calls(MASS);
+    let people: Vec<_> = (0..6).map(|n| pair.person(n % 2)).collect();
+    for person in &people {
+        person.follows().await;
+    }
+    for minutes in 10..=25 {
+        pair.at(minutes * MINUTE);
+        pair.quiet().await;
+    }
+    becomes(&pair, &[(SENT, Some(5)); 6]).await;
+    for person in &people {
+        assert_eq!(carriers(person), [Carrier::MassSend]);
+    }
+    let mass = |path: &str| pair.calls(path);
+    assert_eq!(
+        mass("/cgi-bin/message/mass/send"),
+        2,
+        "one call for each account"
+    );
+    assert_clean(&pair).await;
 }
