@@ -281,10 +281,14 @@ impl Pass {
     /// What a refusal means for the sync; whatever it is, sending goes on.
     async fn take_refusal(&mut self, answer: &Answer) -> bool {
         let now = self.clock.now();
-        self.sync.failures = self.sync.failures.saturating_add(1);
+        // A call that was never made has not failed.
+        if !matches!(answer.class, AnswerClass::NotBefore(_)) {
+            self.sync.failures = self.sync.failures.saturating_add(1);
+        }
         let account = self.store.knowledge().account(self.sync.account);
         let reset = account.map_or_else(Default::default, |known| known.quota_reset.clone());
         let resume_at = match answer.class {
+            AnswerClass::NotBefore(at) => Some(at),
             AnswerClass::NextMinute => Some(schedule::next_minute(now)),
             AnswerClass::NextDay => Some(schedule::next_day(now, &reset)),
             AnswerClass::RetrySoon | AnswerClass::Unknown | AnswerClass::TokenStale

@@ -151,6 +151,7 @@ impl Tagging {
         let rest = schedule::rest(u32::from(first.attempts) + 1);
         let retried = answer.code == Some(NO_SUCH_TAG) && first.attempts < 3;
         let later = match answer.class {
+            AnswerClass::NotBefore(at) => Some(at),
             AnswerClass::NextMinute => Some(schedule::next_minute(now)),
             AnswerClass::NextDay | AnswerClass::NeedsAttention => {
                 Some(now.plus(schedule::rest(u32::MAX)))

@@ -46,6 +46,33 @@ async fn a_quota_that_is_used_up_is_waited_for_while_sending_goes_on() {
 }
 
 #[tokio::test]
+async fn a_sync_that_finds_an_interface_resting_waits_for_it() {
+    let stage = Stage::with(&[WELCOME], "daily_at: off").await;
+    stage.platform.follows("bob", stage.second());
+    stage
+        .platform
+        .world()
+        .refusals
+        .push_back(("/cgi-bin/user/get", 45009));
+    let path = "/accounts/main/sync";
+    stage.ask(Method::POST, path).await;
+    waiting(&stage).await;
+    // The next sync knows of the used-up day without asking.
+    stage.ask(Method::DELETE, path).await;
+    stage.ask(Method::POST, path).await;
+    let sync = waiting(&stage).await;
+    assert_eq!(
+        (&sync["number"], &sync["state"]),
+        (&2.into(), &"running".into())
+    );
+    assert_eq!(stage.platform.asked("/cgi-bin/user/get").len(), 1);
+    assert_eq!(stage.number("SELECT failures FROM syncs").await, 0);
+    stage.pass(minutes(24 * 60)).await;
+    assert_eq!(stage.completed().await["found"], 1);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_refusal_that_only_a_person_can_mend_ends_the_sync_and_says_so() {
     let stage = Stage::with(&[WELCOME], "").await;
     stage

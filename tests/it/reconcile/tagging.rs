@@ -84,6 +84,30 @@ async fn a_follower_who_cannot_be_tagged_keeps_nobody_else_from_it() {
 }
 
 #[tokio::test]
+async fn a_tag_waits_until_the_days_calls_are_given_anew() {
+    let stage = Stage::with(&[WELCOME], "daily_at: off").await;
+    stage.follows("ann").await;
+    stage.platform.world().refusals.push_back((TAGGING, 45009));
+    stage
+        .ask(Method::PUT, "/accounts/main/followers/ann/tags/vip")
+        .await;
+    let midnight = 1_700_064_000_000_i64;
+    let waits = format!("SELECT count(*) FROM tag_changes WHERE next_at >= {midnight}");
+    eventually("the tag waits for the day's end", async || {
+        stage.clock.advance(minutes(1));
+        stage.number(&waits).await == 1
+    })
+    .await;
+    assert_eq!(stage.platform.asked(TAGGING).len(), 1);
+    stage.pass(minutes(24 * 60)).await;
+    eventually("ann is tagged", async || {
+        stage.platform.world().fan("ann").unwrap().tags == [100]
+    })
+    .await;
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_refresh_brings_the_platforms_tags_and_leaves_our_unsent_ones() {
     let stage = Stage::with(&[WELCOME], "").await;
     stage.follows("ann").await;
