@@ -143,7 +143,14 @@ impl Pass {
     /// Asks for the next followers of the phase, and takes in what is said of them.
     async fn ask_for_some(&mut self) -> Result<bool, Trouble> {
         let limit = u32::try_from(FACTS_MAX).unwrap_or(u32::MAX);
-        let stretch = syncs::stretch(self.store.read(), &self.sync, limit).await?;
+        // Nothing is asked of the platform where nobody is found: then no rest is due either.
+        let stretch = loop {
+            let stretch = syncs::stretch(self.store.read(), &self.sync, limit).await?;
+            match stretch.next {
+                Some(next) if stretch.followers.is_empty() => self.sync.after_id = next,
+                _ => break stretch,
+            }
+        };
         if !stretch.followers.is_empty() {
             let openids: Vec<_> = stretch.followers.into_iter().map(|(_, one)| one).collect();
             let people = self.client.people(&openids).await?;
