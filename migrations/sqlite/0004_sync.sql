@@ -38,7 +38,8 @@ CREATE TABLE tag_changes (
     follower_id INTEGER NOT NULL,
     present     INTEGER NOT NULL,            -- 1 to put on, 0 to take off
     number      INTEGER NOT NULL,            -- grows with every change, so that a newer one is not taken for this
-    attempts    INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL,            -- calls that failed
+    alone       INTEGER NOT NULL,            -- 1 after a call for several was refused because of one of them
     next_at     INTEGER NOT NULL,
     PRIMARY KEY (account_id, tag, follower_id)
 ) WITHOUT ROWID;

@@ -143,7 +143,14 @@ impl Pass {
     /// Asks for the next followers of the phase, and takes in what is said of them.
     async fn ask_for_some(&mut self) -> Result<bool, Trouble> {
         let limit = u32::try_from(FACTS_MAX).unwrap_or(u32::MAX);
-        let stretch = syncs::stretch(self.store.read(), &self.sync, limit).await?;
+        // Nothing is asked of the platform where nobody is found: then no rest is due either.
+        let stretch = loop {
+            let stretch = syncs::stretch(self.store.read(), &self.sync, limit).await?;
+            match stretch.next {
+                Some(next) if stretch.followers.is_empty() => self.sync.after_id = next,
+                _ => break stretch,
+            }
+        };
         if !stretch.followers.is_empty() {
             let openids: Vec<_> = stretch.followers.into_iter().map(|(_, one)| one).collect();
             let people = self.client.people(&openids).await?;
@@ -281,10 +288,14 @@ impl Pass {
     /// What a refusal means for the sync; whatever it is, sending goes on.
     async fn take_refusal(&mut self, answer: &Answer) -> bool {
         let now = self.clock.now();
-        self.sync.failures = self.sync.failures.saturating_add(1);
+        // A call that was never made has not failed.
+        if !matches!(answer.class, AnswerClass::NotBefore(_)) {
+            self.sync.failures = self.sync.failures.saturating_add(1);
+        }
         let account = self.store.knowledge().account(self.sync.account);
         let reset = account.map_or_else(Default::default, |known| known.quota_reset.clone());
         let resume_at = match answer.class {
+            AnswerClass::NotBefore(at) => Some(at),
             AnswerClass::NextMinute => Some(schedule::next_minute(now)),
             AnswerClass::NextDay => Some(schedule::next_day(now, &reset)),
             AnswerClass::RetrySoon | AnswerClass::Unknown | AnswerClass::TokenStale

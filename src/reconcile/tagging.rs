@@ -69,36 +69,46 @@ impl Tagging {
     async fn bring_due(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let due = tags::due(self.store.read(), self.clock.now()).await?;
         let alike = |one: &Due, other: &Due| {
-            let key = |due: &Due| (due.account, due.present, due.attempts > 0);
-            // One that was refused travels alone, so that it spoils no other again.
-            key(one) == key(other) && one.tag == other.tag && one.attempts == 0
+            let key = |due: &Due| (due.account, due.present, due.alone);
+            key(one) == key(other) && one.tag == other.tag && !one.alone
         };
+        let mut resting = None;
         for group in due.chunk_by(alike) {
             for some in group.chunks(TAGGED_MAX) {
+                let account = some.first().map(|first| first.account);
+                if account == resting {
+                    continue;
+                }
                 // Telling the platform twice harms nobody.
-                tokio::select! {
+                let goes_on = tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     brought = self.bring(some) => brought?,
+                };
+                if !goes_on {
+                    resting = account;
                 }
             }
         }
         Ok(())
     }
 
-    async fn bring(&mut self, some: &[Due]) -> Result<(), Error> {
+    /// Tells the platform of some changes; false when the account's others have to wait as well.
+    async fn bring(&mut self, some: &[Due]) -> Result<bool, Error> {
         let Some(first) = some.first() else {
-            return Ok(());
+            return Ok(true);
         };
         let client = self.clients.client(first.account);
         let Some(client) = client else {
             let later = self.clock.now().plus(schedule::rest(u32::MAX));
-            return tags::put_off(&self.store, some, later).await;
+            tags::put_off_all(&self.store, first.account, later).await?;
+            return Ok(false);
         };
         match self.tell(&client, some).await {
             Ok(()) => {
                 metrics::counter!("dripwheel_tags_told_total")
                     .increment(u64::try_from(some.len()).unwrap_or(0));
-                tags::done(&self.store, some).await
+                tags::done(&self.store, some).await?;
+                Ok(true)
             }
             Err(answer) => self.take_refusal(&client, some, &answer).await,
         }
@@ -135,38 +145,44 @@ impl Tagging {
         Ok(Some(number))
     }
 
+    /// What a refusal means for these changes; false when it means the same for all of the
+    /// account's.
     async fn take_refusal(
         &mut self,
         client: &WechatClient,
         some: &[Due],
         answer: &Answer,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Some(first) = some.first() else {
-            return Ok(());
+            return Ok(true);
         };
         let now = self.clock.now();
+        let code = answer.code.unwrap_or_default();
+        if let Some(later) = account_rests(answer.class, now) {
+            let reason = &answer.detail;
+            tracing::warn!(account.id = first.account.0, reason, until = %later, "tags wait");
+            tags::put_off_all(&self.store, first.account, later).await?;
+            return Ok(false);
+        }
         if answer.code == Some(NO_SUCH_TAG) {
             self.numbers.remove(&first.account);
         }
-        let rest = schedule::rest(u32::from(first.attempts) + 1);
-        let retried = answer.code == Some(NO_SUCH_TAG) && first.attempts < 3;
-        let later = match answer.class {
-            AnswerClass::NextMinute => Some(schedule::next_minute(now)),
-            AnswerClass::NextDay | AnswerClass::NeedsAttention => {
-                Some(now.plus(schedule::rest(u32::MAX)))
-            }
+        let attempts = some.iter().map(|one| one.attempts).max().unwrap_or(0);
+        let rest = schedule::rest(u32::from(attempts) + 1);
+        let retried = answer.code == Some(NO_SUCH_TAG) && attempts < 3;
+        let put_off = match answer.class {
             AnswerClass::RetrySoon | AnswerClass::Unknown | AnswerClass::TokenStale => {
-                Some(now.plus(rest))
+                Some((now.plus(rest), false))
             }
-            _ if retried => Some(now.plus(rest)),
-            // One of several is at fault: each is tried alone.
-            _ if some.len() > 1 => Some(now),
+            _ if retried => Some((now.plus(rest), false)),
+            // One of several is at fault: each is tried alone, so that it spoils no other again.
+            _ if some.len() > 1 => Some((now, true)),
             _ => None,
         };
-        let code = answer.code.unwrap_or_default();
-        if let Some(later) = later {
+        if let Some((later, alone)) = put_off {
             tracing::warn!(account.id = first.account.0, code, until = %later, "tags wait");
-            return tags::put_off(&self.store, some, later).await;
+            tags::put_off(&self.store, some, later, alone).await?;
+            return Ok(true);
         }
         tracing::warn!(
             account.id = first.account.0,
@@ -177,7 +193,8 @@ impl Tagging {
         );
         metrics::counter!("dripwheel_tags_refused_total").increment(1);
         tags::done(&self.store, some).await?;
-        self.ask_for_truth(client, first).await
+        self.ask_for_truth(client, first).await?;
+        Ok(true)
     }
 
     /// What the platform says of a follower takes the place of a change that it refused.
@@ -204,6 +221,19 @@ impl Tagging {
         let found = people.into_iter().filter_map(found).collect();
         let writer = self.store.writer();
         writer.reconcile(due.account, found).await.map(drop)
+    }
+}
+
+/// Until when no change of the account can be told, if the refusal concerns the account.
+fn account_rests(class: AnswerClass, now: Timestamp) -> Option<Timestamp> {
+    match class {
+        AnswerClass::NotBefore(at) => Some(at),
+        AnswerClass::NextMinute => Some(schedule::next_minute(now)),
+        // A person may mend it, or have the quota cleared, at any time.
+        AnswerClass::NextDay | AnswerClass::NeedsAttention => {
+            Some(now.plus(schedule::rest(u32::MAX)))
+        }
+        _ => None,
     }
 }
 

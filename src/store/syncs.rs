@@ -8,8 +8,9 @@ use crate::journey::ids::{AccountId, FollowerId};
 use crate::store::statement::{flag, instant, int, over_with, small, statement, text};
 use crate::store::{Error, Store, followers, receipts};
 
-/// Ids that one look for unlisted or outdated followers passes over.
-const WINDOW: i64 = 50_000;
+/// Ids that one look for unlisted or outdated followers passes over: it reads everybody's rows, so
+/// that no index has to be kept up with every follow.
+const WINDOW: i64 = 200_000;
 
 /// Longest detail that is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 300;

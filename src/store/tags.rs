@@ -33,6 +33,8 @@ pub struct Due {
     pub number: i64,
     /// Calls that failed.
     pub attempts: u16,
+    /// A call for several was refused because of one of them: this one is tried alone.
+    pub alone: bool,
 }
 
 /// Puts a tag into a list, or takes it out.
@@ -53,11 +55,11 @@ pub(super) async fn put(tx: &DatabaseTransaction, changes: &[Change]) -> Result<
         .map(|one| (one.account, &one.tag, one.follower, u8::from(one.present)))
         .collect();
     tx.execute_raw(over(
-        "INSERT INTO tag_changes (account_id, tag, follower_id, present, number, attempts, next_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 1, 0, 0 FROM json_each(?1)
+        "INSERT INTO tag_changes (account_id, tag, follower_id, present, number, attempts, alone, next_at)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 1, 0, 0, 0 FROM json_each(?1)
          WHERE true
          ON CONFLICT DO UPDATE SET present = excluded.present, number = number + 1, attempts = 0,
-             next_at = 0",
+             alone = 0, next_at = 0",
         &rows,
     )?)
     .await?;
@@ -95,9 +97,10 @@ pub(super) async fn pending(
 pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, Error> {
     let rows = read
         .query_all_raw(statement(
-            "SELECT c.account_id, c.tag, c.present, c.follower_id, f.openid, c.number, c.attempts
+            "SELECT c.account_id, c.tag, c.present, c.follower_id, f.openid, c.number, c.attempts,
+                 c.alone
              FROM tag_changes AS c CROSS JOIN followers AS f ON f.id = c.follower_id
-             WHERE c.next_at <= ?1 ORDER BY c.account_id, c.tag, c.present LIMIT ?2",
+             WHERE c.next_at <= ?1 ORDER BY c.account_id, c.tag, c.present, c.alone LIMIT ?2",
             [now.0.into(), DUE_MAX.into()],
         ))
         .await?;
@@ -111,6 +114,7 @@ pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, 
                 openid: text(row, 4)?,
                 number: int(row, 5)?,
                 attempts: small(row, 6, "tag_changes")?,
+                alone: flag(row, 7)?,
             })
         })
         .collect()
@@ -150,20 +154,46 @@ pub async fn done(store: &Store, changes: &[Due]) -> Result<(), Error> {
     write.await
 }
 
-/// Lets changes wait until `next_at`, after a call that failed.
-pub async fn put_off(store: &Store, changes: &[Due], next_at: Timestamp) -> Result<(), Error> {
+/// Lets changes wait until `next_at`, after a call that failed; from then on each is tried `alone`
+/// or, if it was not set apart before, with the others.
+pub async fn put_off(
+    store: &Store,
+    changes: &[Due],
+    next_at: Timestamp,
+    alone: bool,
+) -> Result<(), Error> {
     let rows = rows(changes);
     let write = store.writer().cold(move |tx| {
         Box::pin(async move {
             let put_off = over_with(
-                "UPDATE tag_changes SET attempts = min(attempts + 1, 1000), next_at = ?2
+                "UPDATE tag_changes SET attempts = min(attempts + 1, 1000),
+                     alone = max(alone, ?3), next_at = ?2
                  FROM json_each(?1) AS j
                  WHERE account_id = j.value ->> 0 AND tag = j.value ->> 1
                      AND follower_id = j.value ->> 2 AND number = j.value ->> 3",
                 &rows,
-                [next_at.0.into()],
+                [next_at.0.into(), i64::from(alone).into()],
             )?;
             tx.execute_raw(put_off).await?;
+            Ok(())
+        })
+    });
+    write.await
+}
+
+/// Lets all changes of an account wait until `next_at`, because none of them can be told before.
+pub async fn put_off_all(
+    store: &Store,
+    account: AccountId,
+    next_at: Timestamp,
+) -> Result<(), Error> {
+    let write = store.writer().cold(move |tx| {
+        Box::pin(async move {
+            tx.execute_raw(statement(
+                "UPDATE tag_changes SET next_at = ?2 WHERE account_id = ?1 AND next_at < ?2",
+                [account.0.into(), next_at.0.into()],
+            ))
+            .await?;
             Ok(())
         })
     });

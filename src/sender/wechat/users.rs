@@ -90,13 +90,16 @@ impl WechatClient {
         read_page(&said).ok_or_else(|| unreadable(LIST))
     }
 
-    /// What the platform tells of these people, 100 at most. One that it does not know at all is
-    /// told as somebody who does not follow.
+    /// What the platform tells of these people, 100 at most. One whose openid it does not take is
+    /// left out: it says of them neither that they follow nor that they do not.
     ///
     /// # Errors
-    /// As `ask`; also when the answer is not what was asked for.
+    /// As `ask`; also when the answer is not what was asked for. When many were asked about and it
+    /// takes none of their openids, the application's id is likely another account's: that needs
+    /// attention.
     pub async fn people(&self, openids: &[String]) -> Result<Vec<Person>, Answer> {
         let mut people = Vec::with_capacity(openids.len());
+        let mut strangers = 0;
         let mut left = vec![openids];
         while let Some(some) = left.pop() {
             match self.people_at_once(some).await {
@@ -104,10 +107,7 @@ impl WechatClient {
                 // One openid that is none spoils the whole call: it is found by halves.
                 Err(answer) if answer.code == Some(INVALID_OPENID) => match some {
                     [] => {}
-                    [one] => people.push(Person {
-                        openid: one.clone(),
-                        facts: None,
-                    }),
+                    [_] => strangers += 1,
                     some => {
                         let (one, other) = some.split_at(some.len() / 2);
                         left.extend([one, other]);
@@ -115,6 +115,9 @@ impl WechatClient {
                 },
                 Err(answer) => return Err(answer),
             }
+        }
+        if strangers > STRANGERS_MAX && strangers == openids.len() {
+            return Err(strangers_only(strangers));
         }
         Ok(people)
     }
@@ -183,6 +186,21 @@ impl WechatClient {
 
 /// The platform's code for an openid that is none of this account's.
 const INVALID_OPENID: i64 = 40003;
+
+/// Openids, asked about together, that may all be none of this account's before its application's
+/// id is doubted (page "return codes": each may be another account's, or a deleted person's).
+const STRANGERS_MAX: usize = 8;
+
+fn strangers_only(count: usize) -> Answer {
+    let words = format!(
+        "{FACTS}: {INVALID_OPENID} for each of {count} followers: check that app_id is the \
+         account's own; nobody was changed"
+    );
+    Answer {
+        code: Some(INVALID_OPENID),
+        ..Answer::without_code(AnswerClass::NeedsAttention, words)
+    }
+}
 
 fn unreadable(path: &str) -> Answer {
     Answer::without_code(

@@ -46,6 +46,33 @@ async fn a_quota_that_is_used_up_is_waited_for_while_sending_goes_on() {
 }
 
 #[tokio::test]
+async fn a_sync_that_finds_an_interface_resting_waits_for_it() {
+    let stage = Stage::with(&[WELCOME], "daily_at: off").await;
+    stage.platform.follows("bob", stage.second());
+    stage
+        .platform
+        .world()
+        .refusals
+        .push_back(("/cgi-bin/user/get", 45009));
+    let path = "/accounts/main/sync";
+    stage.ask(Method::POST, path).await;
+    waiting(&stage).await;
+    // The next sync knows of the used-up day without asking.
+    stage.ask(Method::DELETE, path).await;
+    stage.ask(Method::POST, path).await;
+    let sync = waiting(&stage).await;
+    assert_eq!(
+        (&sync["number"], &sync["state"]),
+        (&2.into(), &"running".into())
+    );
+    assert_eq!(stage.platform.asked("/cgi-bin/user/get").len(), 1);
+    assert_eq!(stage.number("SELECT failures FROM syncs").await, 0);
+    stage.pass(minutes(24 * 60)).await;
+    assert_eq!(stage.completed().await["found"], 1);
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_refusal_that_only_a_person_can_mend_ends_the_sync_and_says_so() {
     let stage = Stage::with(&[WELCOME], "").await;
     stage
@@ -77,11 +104,36 @@ async fn one_openid_that_is_none_does_not_spoil_the_others() {
     stage.platform.follows("f3", START.seconds());
     stage.pass(minutes(1)).await;
     let sync = stage.synced("").await;
-    assert_eq!(sync["gone"], 7);
-    assert_eq!(
-        stage.get("/accounts/main/followers/f3").await["following"],
-        true
+    assert_eq!(sync["gone"], 6);
+    // Of an openid that the platform does not take there is no telling.
+    for openid in ["f3", "alien"] {
+        let path = format!("/accounts/main/followers/{openid}");
+        assert_eq!(stage.get(&path).await["following"], true, "{openid}");
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_platform_that_takes_nobodys_openid_unfollows_nobody() {
+    let stage = Stage::with(&[WELCOME], "").await;
+    for n in 0..9 {
+        stage.follows(&format!("alien{n}")).await;
+    }
+    stage.platform.world().fans.clear();
+    stage.pass(minutes(1)).await;
+    stage.ask(Method::POST, "/accounts/main/sync").await;
+    eventually("the sync failed", async || {
+        stage.sync().await["state"] == "failed"
+    })
+    .await;
+    let sync = stage.sync().await;
+    let detail = sync["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("40003") && detail.contains("app_id"),
+        "{sync}"
     );
+    let following = "SELECT count(*) FROM followers WHERE following = 1";
+    assert_eq!(stage.number(following).await, 9);
     stage.end().await;
 }
 

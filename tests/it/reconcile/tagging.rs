@@ -84,6 +84,71 @@ async fn a_follower_who_cannot_be_tagged_keeps_nobody_else_from_it() {
 }
 
 #[tokio::test]
+async fn a_tag_waits_until_the_days_calls_are_given_anew() {
+    let stage = Stage::with(&[WELCOME], "daily_at: off").await;
+    stage.follows("ann").await;
+    stage.platform.world().refusals.push_back((TAGGING, 45009));
+    stage
+        .ask(Method::PUT, "/accounts/main/followers/ann/tags/vip")
+        .await;
+    let midnight = 1_700_064_000_000_i64;
+    let waits = format!("SELECT count(*) FROM tag_changes WHERE next_at >= {midnight}");
+    eventually("the tag waits for the day's end", async || {
+        stage.clock.advance(minutes(1));
+        stage.number(&waits).await == 1
+    })
+    .await;
+    assert_eq!(stage.platform.asked(TAGGING).len(), 1);
+    stage.pass(minutes(24 * 60)).await;
+    eventually("ann is tagged", async || {
+        stage.platform.world().fan("ann").unwrap().tags == [100]
+    })
+    .await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_account_is_heard_once_and_sets_nobody_apart() {
+    const TAGS: &str = "/cgi-bin/tags/get";
+    let stage = Stage::with(&[WELCOME], "daily_at: off").await;
+    let refuse = |count| {
+        let mut world = stage.platform.world();
+        world.refusals = std::iter::repeat_n((TAGS, 48001), count).collect();
+    };
+    let all_wait = async || {
+        eventually("every tag waits", async || {
+            let now = stage.clock.now().0;
+            let waits = format!("SELECT count(*) FROM tag_changes WHERE next_at > {now}");
+            stage.number(&waits).await == 10
+        })
+        .await;
+    };
+    refuse(100);
+    for n in 0..5 {
+        stage.follows(&format!("f{n}")).await;
+        for tag in ["old", "vip"] {
+            let path = format!("/accounts/main/followers/f{n}/tags/{tag}");
+            stage.ask(Method::PUT, &path).await;
+        }
+    }
+    all_wait().await;
+    let asked = stage.platform.asked(TAGS).len();
+    stage.pass(minutes(11)).await;
+    all_wait().await;
+    assert_eq!(stage.platform.asked(TAGS).len(), asked + 1);
+    refuse(0);
+    stage.pass(minutes(11)).await;
+    eventually("every tag is told", async || {
+        stage.number("SELECT count(*) FROM tag_changes").await == 0
+    })
+    .await;
+    let told = stage.platform.asked(TAGGING);
+    let together = |call: &Value| call["openid_list"].as_array().unwrap().len() == 5;
+    assert!(told.len() == 2 && told.iter().all(together), "{told:?}");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_refresh_brings_the_platforms_tags_and_leaves_our_unsent_ones() {
     let stage = Stage::with(&[WELCOME], "").await;
     stage.follows("ann").await;
