@@ -383,7 +383,11 @@ impl<'a> Batch<'a> {
         person
             .replies
             .retain(|reply| reply.enrollment != key.enrollment);
-        let late_ms = self.moment.now.0.saturating_sub(key.due_at.0);
+        let answered_at = match fare.carrier {
+            Carrier::PassiveReply => enrollment.called_at,
+            _ => self.moment.now,
+        };
+        let late_ms = answered_at.0.saturating_sub(key.due_at.0);
         // An account that is not configured any more has no rules, and its answers count all the same.
         let account = self.knowledge.account(key.account);
         let profile = account.as_ref().map(|account| Arc::clone(&account.profile));

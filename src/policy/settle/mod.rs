@@ -132,11 +132,14 @@ pub fn settle(
     let written = match answer.class {
         // That it was taken is all there is to say, and there are millions of these.
         AnswerClass::Accepted => {
+            // A passive reply was on the phone at once; only that we know it comes later.
+            let passive = fare.carrier == Carrier::PassiveReply;
+            let at = if passive { called_at } else { now };
             let sent = Entry {
                 carrier: Some(fare.carrier),
-                ..Entry::new(Outcome::Sent, now, "")
+                ..Entry::new(Outcome::Sent, at, "")
             };
-            enrollment.end_step(sent, next)
+            enrollment.end_step(sent, at.plus(min_gap).max(now))
         }
         AnswerClass::Unknown => unknown(enrollment, step, entry(Outcome::Unknown), now, next),
         AnswerClass::Dropped => enrollment.end_step(entry(Outcome::Refused), now),
