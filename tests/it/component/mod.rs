@@ -6,6 +6,7 @@
 mod check;
 mod hostile;
 mod lifecycle;
+mod listing;
 mod platform;
 mod sandbox;
 mod tokens;
