@@ -7,6 +7,7 @@ mod check;
 mod hostile;
 mod lifecycle;
 mod listing;
+mod moving;
 mod platform;
 mod sandbox;
 mod tokens;

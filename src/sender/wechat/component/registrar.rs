@@ -250,9 +250,13 @@ impl Registrar {
         let before = authorizers::get(self.store.read(), component, app_id).await;
         let before = before.map_err(|error| not_stored(&error))?;
         let known = self.store.knowledge().authorizers().get(app_id);
+        let other = known.filter(|known| known.component != component);
+        // The client of another platform asks for tokens with that platform's authorization.
+        let moves = other.is_some();
+        let served = other.filter(|other| other.state != State::Withdrawn);
         let not_served = if self.settings.own_accounts.contains(app_id) {
             Some("it is one of the configured accounts: take it out of the configuration first")
-        } else if known.is_some_and(|known| known.component != component) {
+        } else if served.is_some() {
             Some("it belongs to another third-party platform of this server")
         } else if info.as_ref().is_some_and(|info| info.is_mini_program) {
             Some("it is a mini program: only Official Accounts are served")
@@ -285,7 +289,7 @@ impl Registrar {
             moment,
         };
         let ready = |id: AccountId| {
-            let client = self.clients.client(id);
+            let client = self.clients.client(id).filter(|_| !moves);
             let client = client.unwrap_or_else(|| self.new_client(id, app_id));
             if let Some(token) = token {
                 client.tokens.keep(token);
