@@ -153,8 +153,8 @@ impl ComponentDoors {
         let read = self.doors.store.read();
         let row = crate::store::authorizers::get(read, &component.app_id, app_id).await;
         if let Ok(Some(row)) = row
-            && matches!(row.state, State::NotServed | State::Withdrawn)
-            && !(left && row.state == State::NotServed)
+            && row.state == State::NotServed
+            && !left
         {
             // The platform would only come again, and its people would see an error.
             return (StatusCode::OK, "success".to_owned());

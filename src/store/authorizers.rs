@@ -136,7 +136,8 @@ pub async fn announce(
 ) -> Result<(), Error> {
     let sql = "INSERT INTO authorizers (component, app_id, state, event_at, changed_at, code)
                VALUES (?1, ?2, 3, ?3, ?4, ?5)
-               ON CONFLICT (component, app_id) DO UPDATE SET event_at = ?3, code = ?5
+               ON CONFLICT (component, app_id) DO UPDATE SET event_at = ?3, code = ?5,
+                   state = CASE WHEN state = 0 AND account_id = 0 THEN 3 ELSE state END
                WHERE event_at <= ?3";
     let values = vec![
         component.into(),
