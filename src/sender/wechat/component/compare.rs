@@ -27,28 +27,41 @@ const TRY_AGAIN_MAX: Duration = Duration::from_secs(3600);
 /// Shortest time between two comparisons, in real time.
 const COMPARE_APART: Duration = Duration::from_secs(2);
 
+fn backoff(failures: u32) -> Duration {
+    TRY_AGAIN_MAX.min(TRY_AGAIN * (1 << failures.min(8)))
+}
+
 impl Registrar {
     pub(super) async fn reconcile_forever(&self) {
         let mut next_at = self.clock.now();
         let mut failures = 0;
         let mut compared_at = Instant::now();
+        // Nobody who makes us look makes us look before.
+        let mut rest_until = next_at;
+        let mut asked = false;
         loop {
             if self.clock.now() >= next_at {
                 compared_at = Instant::now();
                 let reconciled = self.reconcile().await;
                 failures = if reconciled.is_ok() { 0 } else { failures + 1 };
-                if let Err(answer) = reconciled {
+                if let Err(answer) = &reconciled {
                     tracing::warn!(
                         component = self.component.app_id(),
                         reason = answer.detail,
                         "accounts not compared with the platform's list"
                     );
                 }
-                let pause = match failures {
-                    0 => RECONCILE_EVERY,
-                    some => TRY_AGAIN_MAX.min(TRY_AGAIN * (1 << some.min(8))),
+                let now = self.clock.now();
+                rest_until = match &reconciled {
+                    Err(_) => now.plus(backoff(failures)),
+                    Ok(false) if asked => now.plus(TRY_AGAIN),
+                    Ok(_) => now,
                 };
-                next_at = self.clock.now().plus(pause);
+                next_at = match failures {
+                    0 => now.plus(RECONCILE_EVERY),
+                    _ => rest_until,
+                };
+                asked = false;
             }
             tokio::select! {
                 () = self.clock.sleep_until(next_at) => {}
@@ -56,17 +69,19 @@ impl Registrar {
                 () = self.component.0.missed.notified() => {
                     // Whoever makes us look again and again finds us at rest meanwhile.
                     tokio::time::sleep_until(compared_at + COMPARE_APART).await;
-                    next_at = self.clock.now();
+                    next_at = next_at.min(self.clock.now().max(rest_until));
+                    asked = true;
                 }
             }
         }
     }
 
     /// Compares the accounts with the platform's list: takes in and lets go what was missed.
+    /// Answers whether that was anything.
     ///
     /// # Errors
     /// When the list cannot be had whole; then nothing changes.
-    pub async fn reconcile(&self) -> Result<(), Answer> {
+    pub async fn reconcile(&self) -> Result<bool, Answer> {
         let sweep = self.component.list_anew().await?;
         let component = self.component.app_id();
         let rows = authorizers::all(self.store.read(), component).await;
@@ -81,17 +96,18 @@ impl Registrar {
                 row.state == State::Authorized && row.authorized_at == listed.authorized_at
             });
             if !same && !self.settings.test_accounts.contains(app_id) && unchanged(app_id) {
-                news.push((app_id.clone(), listed.clone()));
+                news.push((app_id.clone(), listed.clone(), row.copied().cloned()));
             }
         }
-        let taken = stream::iter(news).map(async |(app_id, listed)| {
+        let taken = stream::iter(news).map(async |(app_id, listed, before)| {
             let taken = self.take_listed(&app_id, &listed, sweep.moment).await;
             if let Err(answer) = &taken {
                 tracing::warn!(authorizer = app_id, reason = answer.detail, "not taken in");
             }
-            taken.is_ok()
+            // Whoever is not served is looked at each time, and mostly with the same result.
+            taken.map(|taken| before.is_none_or(|row: Authorizer| row.reason != taken.reason))
         });
-        let taken: Vec<bool> = taken.buffer_unordered(AT_ONCE).collect().await;
+        let taken: Vec<Result<bool, Answer>> = taken.buffer_unordered(AT_ONCE).collect().await;
         let gone: Vec<Authorizer> = rows
             .values()
             .filter(|row| row.state == State::Authorized)
@@ -104,13 +120,14 @@ impl Registrar {
         }
         let gone = stream::iter(gone).map(async |row| self.let_go(&row, sweep.moment).await);
         let gone: Vec<Result<bool, Answer>> = gone.buffer_unordered(AT_ONCE).collect().await;
-        gone.into_iter().collect::<Result<Vec<_>, _>>()?;
-        if taken.contains(&false) {
+        let gone = gone.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if taken.iter().any(Result::is_err) {
             let words = "some accounts of the platform's list were not taken in";
             return Err(Answer::without_code(AnswerClass::RetrySoon, words));
         }
         let noted = components::note_reconciled(&self.store, component, self.clock.now()).await;
-        noted.map_err(|error| not_stored(&error))
+        noted.map_err(|error| not_stored(&error))?;
+        Ok(gone.contains(&true) || taken.iter().any(|taken| matches!(taken, Ok(true))))
     }
 
     /// Ends the authorization of an account that is missing in the list, if the platform says so of
