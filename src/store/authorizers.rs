@@ -287,6 +287,16 @@ pub async fn decide(
          WHERE component = ?1 AND app_id = ?2",
         values,
     )];
+    // Only what is served by this very component can be silenced by it.
+    let here = directory.get(app_id);
+    let here = here.is_some_and(|known| known.component == component);
+    let ends = here && decision.state == State::NotServed;
+    if ends {
+        statements.push((
+            "UPDATE accounts SET pause_reason = ?2, attention = 1 WHERE key = ?1",
+            vec![app_id.into(), decision.reason.clone().into()],
+        ));
+    }
     if decision.state == State::Authorized {
         statements.push(account_row(app_id, &decision.reason));
         statements.push((
@@ -306,6 +316,8 @@ pub async fn decide(
             accounts.insert(account, Arc::new(known));
         });
         directory.put(row.clone());
+    } else if ends {
+        silence(store, row.clone());
     }
     Ok(Some(Arc::new(row)))
 }
