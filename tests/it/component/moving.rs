@@ -45,6 +45,11 @@ async fn an_owner_who_changes_platforms_is_served_by_the_new_one() {
     served_elsewhere(&server, ONE).await;
     leave(&server, ONE).await;
     server.authorize(ONE, ALL).await;
+    eventually("the new platform has it", async || {
+        let known = server.app.store().knowledge().authorizers().get(ONE);
+        known.unwrap().component == COMPONENT
+    })
+    .await;
     server.follow(ONE, "o1").await;
     server.arrived(ONE, "hello", 1).await;
 

@@ -105,7 +105,11 @@ impl Registrar {
                 tracing::warn!(authorizer = app_id, reason = answer.detail, "not taken in");
             }
             // Whoever is not served is looked at each time, and mostly with the same result.
-            taken.map(|taken| before.is_none_or(|row: Authorizer| row.reason != taken.reason))
+            taken.map(|taken| {
+                before.is_none_or(|row: Authorizer| {
+                    row.state != State::NotServed || row.reason != taken.reason
+                })
+            })
         });
         let taken: Vec<Result<bool, Answer>> = taken.buffer_unordered(AT_ONCE).collect().await;
         let gone: Vec<Authorizer> = rows
