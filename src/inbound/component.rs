@@ -147,10 +147,14 @@ impl ComponentDoors {
         if let Some(test) = component_check::addressed(&unsealed.fields) {
             return self.answer_check(component, test.app_id, query, body);
         }
+        // Not served while another platform of ours did, which it has left by now.
+        let elsewhere = self.doors.store.knowledge().authorizers().get(app_id);
+        let left = elsewhere.is_some_and(|known| known.state == State::Withdrawn);
         let read = self.doors.store.read();
         let row = crate::store::authorizers::get(read, &component.app_id, app_id).await;
         if let Ok(Some(row)) = row
-            && matches!(row.state, State::NotServed | State::Withdrawn)
+            && row.state == State::NotServed
+            && !left
         {
             // The platform would only come again, and its people would see an error.
             return (StatusCode::OK, "success".to_owned());

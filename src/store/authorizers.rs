@@ -136,7 +136,8 @@ pub async fn announce(
 ) -> Result<(), Error> {
     let sql = "INSERT INTO authorizers (component, app_id, state, event_at, changed_at, code)
                VALUES (?1, ?2, 3, ?3, ?4, ?5)
-               ON CONFLICT (component, app_id) DO UPDATE SET event_at = ?3, code = ?5
+               ON CONFLICT (component, app_id) DO UPDATE SET event_at = ?3, code = ?5,
+                   state = CASE WHEN state = 0 AND account_id = 0 THEN 3 ELSE state END
                WHERE event_at <= ?3";
     let values = vec![
         component.into(),
@@ -286,6 +287,16 @@ pub async fn decide(
          WHERE component = ?1 AND app_id = ?2",
         values,
     )];
+    // Only what is served by this very component can be silenced by it.
+    let here = directory.get(app_id);
+    let here = here.is_some_and(|known| known.component == component);
+    let ends = here && decision.state == State::NotServed;
+    if ends {
+        statements.push((
+            "UPDATE accounts SET pause_reason = ?2, attention = 1 WHERE key = ?1",
+            vec![app_id.into(), decision.reason.clone().into()],
+        ));
+    }
     if decision.state == State::Authorized {
         statements.push(account_row(app_id, &decision.reason));
         statements.push((
@@ -305,6 +316,8 @@ pub async fn decide(
             accounts.insert(account, Arc::new(known));
         });
         directory.put(row.clone());
+    } else if ends {
+        silence(store, row.clone());
     }
     Ok(Some(Arc::new(row)))
 }
@@ -345,12 +358,21 @@ pub async fn withdraw(
     let directory = store.knowledge().authorizers();
     let _change = directory.change.lock().await;
     let at = event_at.map_or(i64::MAX, |at| at.0);
+    // The account may send by another platform's authorization meanwhile, which stays.
+    let elsewhere = directory.get(app_id);
+    let elsewhere = elsewhere.is_some_and(|known| known.component != component);
     let statements = vec![
         (
             "UPDATE accounts SET pause_reason = ?4, attention = 1
              WHERE id = (SELECT account_id FROM authorizers
-                WHERE component = ?1 AND app_id = ?2 AND event_at <= ?3)",
-            vec![component.into(), app_id.into(), at.into(), reason.into()],
+                WHERE component = ?1 AND app_id = ?2 AND event_at <= ?3) AND NOT ?5",
+            vec![
+                component.into(),
+                app_id.into(),
+                at.into(),
+                reason.into(),
+                elsewhere.into(),
+            ],
         ),
         (
             "UPDATE authorizers SET state = 0, reason = ?4, refresh_token = '', code = '',
@@ -373,15 +395,21 @@ pub async fn withdraw(
         return Ok(false);
     }
     directory.mark(component, app_id, true);
-    if let Some(id) = row.account {
-        store.knowledge().change_accounts(|accounts| {
-            if let Some(known) = accounts.get_mut(&id) {
-                Arc::make_mut(known).sends = false;
-            }
-        });
-        directory.put(row);
+    if !elsewhere {
+        silence(store, row);
     }
     Ok(true)
+}
+
+/// Hands nothing more of an account to the sender.
+fn silence(store: &Store, row: Authorizer) {
+    let Some(id) = row.account else { return };
+    store.knowledge().change_accounts(|accounts| {
+        if let Some(known) = accounts.get_mut(&id) {
+            Arc::make_mut(known).sends = false;
+        }
+    });
+    store.knowledge().authorizers().put(row);
 }
 
 /// Makes a component's accounts known after a start, as they stood before it. `like` is what each
@@ -397,7 +425,12 @@ pub async fn load(
     let mut loaded = Vec::new();
     for row in all(store.read(), component).await? {
         let ours = row.account.is_some() && row.state != State::NotServed;
-        if ours && !is_other(&row.app_id) && directory.get(&row.app_id).is_none() {
+        let free = directory.get(&row.app_id).is_none_or(|known| {
+            // Its owner went from that platform to this one.
+            let left = known.component != component && known.state == State::Withdrawn;
+            left && row.state == State::Authorized
+        });
+        if ours && free && !is_other(&row.app_id) {
             loaded.push(row);
         }
     }

@@ -132,18 +132,18 @@ impl Knowledge {
         account.sends && !read(&self.pauses).contains_key(&account.journey.id)
     }
 
-    fn set_pause(&self, id: AccountId, pause: Option<Pause>) {
-        let mut pauses = (*read(&self.pauses)).clone();
-        match pause {
-            Some(pause) => pauses.insert(id, pause),
-            None => pauses.remove(&id),
-        };
-        self.set_pauses(pauses);
+    fn set_pauses(&self, pauses: HashMap<AccountId, Pause>) {
+        self.change_pauses(|known| *known = pauses);
     }
 
-    fn set_pauses(&self, pauses: HashMap<AccountId, Pause>) {
-        write(&self.pauses, Arc::new(pauses));
+    fn change_pauses<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, Pause>) -> T) -> T {
+        let mut slot = match self.pauses.write() {
+            Ok(slot) => slot,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let changed = change(Arc::make_mut(&mut slot));
         self.account_changes.fetch_add(1, Ordering::Release);
+        changed
     }
 
     fn set_catalog(&self, catalog: Catalog) {

@@ -2,7 +2,8 @@
 //! outlast a restart. Nothing is sent after a pause that was committed before the intent.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
@@ -48,17 +49,20 @@ pub async fn pause(store: &Store, account: AccountId, pause: Pause) -> Result<bo
         reason: cut(&pause.reason, REASON_BYTES_MAX).to_owned(),
         ..pause
     };
-    if store.knowledge().pause(account).is_some() {
-        return Ok(false);
-    }
+    let is_new = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_new);
     let knowledge = Arc::clone(store.knowledge());
     let known = pause.clone();
     let written = store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
+                if knowledge.pause(account).is_some() {
+                    return Ok(());
+                }
+                told.store(true, Ordering::Release);
                 // Known before it is committed: the next commit must not write an intent.
-                knowledge.set_pause(account, Some(known.clone()));
+                knowledge.change_pauses(|pauses| pauses.insert(account, known.clone()));
                 tx.execute_raw(statement(
                     "INSERT INTO pauses (account_id, reason, paused_by, paused_at)
                      VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
@@ -82,8 +86,15 @@ pub async fn pause(store: &Store, account: AccountId, pause: Pause) -> Result<bo
         })
         .await;
     if let Err(error) = written {
-        store.knowledge().set_pause(account, None);
+        store.knowledge().change_pauses(|pauses| {
+            if is_new.load(Ordering::Acquire) && pauses.get(&account) == Some(&pause) {
+                pauses.remove(&account);
+            }
+        });
         return Err(error);
+    }
+    if !is_new.load(Ordering::Acquire) {
+        return Ok(false);
     }
     tracing::warn!(
         account.id = account.0,
@@ -101,14 +112,17 @@ pub async fn resume(
     by: &str,
     at: Timestamp,
 ) -> Result<bool, Error> {
-    if store.knowledge().pause(account).is_none() {
-        return Ok(false);
-    }
+    let ended = Arc::new(OnceLock::new());
+    let told = Arc::clone(&ended);
+    let knowledge = Arc::clone(store.knowledge());
     let caller = by.to_owned();
-    store
+    let written = store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
+                let Some(pause) = knowledge.pause(account) else {
+                    return Ok(());
+                };
                 let sql = "DELETE FROM pauses WHERE account_id = ?1";
                 tx.execute_raw(statement(sql, [account.0.into()])).await?;
                 let entry = Entry {
@@ -118,11 +132,25 @@ pub async fn resume(
                     caller,
                     detail: String::new(),
                 };
-                audit_log::append(tx, &entry).await
+                audit_log::append(tx, &entry).await?;
+                // Here, where pauses are made: a later one is not taken for this one.
+                knowledge.change_pauses(|pauses| pauses.remove(&account));
+                told.set(pause).ok();
+                Ok(())
             })
         })
-        .await?;
-    store.knowledge().set_pause(account, None);
+        .await;
+    if let Err(error) = written {
+        if let Some(pause) = ended.get() {
+            store.knowledge().change_pauses(|pauses| {
+                pauses.entry(account).or_insert_with(|| pause.clone());
+            });
+        }
+        return Err(error);
+    }
+    if ended.get().is_none() {
+        return Ok(false);
+    }
     tracing::warn!(account.id = account.0, by, "account resumed");
     Ok(true)
 }

@@ -201,6 +201,30 @@ async fn a_callback_of_an_account_that_was_missed_comes_again() {
 }
 
 #[tokio::test]
+async fn callbacks_of_an_account_whose_code_failed_are_not_lost() {
+    let server = Server::ready().await;
+    // Announced with a code that is none, and in the list a little later.
+    server.push_authorized("authorized", TWO, "made-up").await;
+    let failed = format!(
+        "SELECT count(*) FROM authorizers WHERE app_id = '{TWO}' AND state = 0 AND code = ''"
+    );
+    eventually("the code is given up", async || {
+        server.count(&failed).await == 1
+    })
+    .await;
+    let inner = follow(TWO, "o1", server.clock.now());
+    assert_eq!(server.push(TWO, &inner).await.0, 503);
+    let code = server.platform.authorize(TWO, ALL);
+    server.push_authorized("authorized", TWO, &code).await;
+    eventually("it is taken in", async || {
+        server.push(TWO, &inner).await == (200, "success".to_owned())
+    })
+    .await;
+    server.arrived(TWO, "hello", 1).await;
+    server.app.stop().await;
+}
+
+#[tokio::test]
 async fn a_code_that_brings_nothing_says_so() {
     let server = Server::ready().await;
     for (query, status) in [

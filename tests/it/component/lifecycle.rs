@@ -173,6 +173,35 @@ async fn without_its_permission_set_an_account_does_not_send_until_it_is_granted
 }
 
 #[tokio::test]
+async fn an_account_that_is_served_no_more_is_silent_at_once() {
+    let server = Server::ready().await;
+    for app_id in [ONE, TWO] {
+        server.authorize(app_id, ALL).await;
+        server.follow(app_id, "o1").await;
+        server.arrived(app_id, "hello", 1).await;
+    }
+    let code = server.platform.authorize(ONE, ALL);
+    server
+        .platform
+        .with(|state| state.owners.get_mut(ONE).unwrap().is_mini_program = true);
+    server.push_authorized("updateauthorized", ONE, &code).await;
+    eventually("it is not served", async || {
+        let standing = server.standing(ONE).await;
+        standing.pause_reason.contains("mini program")
+    })
+    .await;
+    let directory = server.app.store().knowledge().authorizers();
+    eventually("that is known", async || {
+        !directory.get(ONE).unwrap().sends()
+    })
+    .await;
+    server.pass(HOUR);
+    server.arrived(TWO, "later", 1).await;
+    assert_eq!(server.platform.texts(ONE), ["hello"]);
+    server.app.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_missed_is_found_in_the_platforms_list() {
     let server = Server::ready().await;
     server.authorize(ONE, ALL).await;

@@ -6,6 +6,8 @@
 mod check;
 mod hostile;
 mod lifecycle;
+mod listing;
+mod moving;
 mod platform;
 mod sandbox;
 mod tokens;

@@ -45,6 +45,14 @@ pub struct State {
     dead: HashSet<String>,
     made: u64,
     pub rotates: bool,
+    /// Left out of the list, though it counts them.
+    pub unlisted: HashSet<String>,
+    /// Left out of the list and of its count.
+    pub uncounted: HashSet<String>,
+    /// Longest page of the list, if it is shorter than what is asked for.
+    pub page_max: Option<usize>,
+    /// Codes that the description of an account is refused with.
+    pub info_errors: HashMap<String, i64>,
     pub calls: HashMap<String, usize>,
     pub sent: Vec<Sent>,
 }
@@ -198,13 +206,20 @@ impl State {
                 let offset = usize::try_from(body["offset"].as_u64().unwrap()).unwrap();
                 let count = usize::try_from(body["count"].as_u64().unwrap()).unwrap();
                 assert!((1..=500).contains(&count));
+                let count = self.page_max.map_or(count, |max| count.min(max));
                 let mut all: Vec<_> = self.owners.iter().collect();
+                all.retain(|(app_id, _)| !self.uncounted.contains(*app_id));
+                let total = all.len();
+                all.retain(|(app_id, _)| !self.unlisted.contains(*app_id));
                 all.sort_by_key(|(app_id, _)| app_id.as_str());
                 let page = all.iter().skip(offset).take(count).map(|(app_id, owner)| {
                     json!({"authorizer_appid": app_id, "refresh_token": owner.refresh_token,
                            "auth_time": owner.authorized_at})
                 });
-                json!({"total_count": all.len(), "list": page.collect::<Vec<_>>()})
+                json!({"total_count": total, "list": page.collect::<Vec<_>>()})
+            }
+            "component/api_get_authorizer_info" if self.info_errors.contains_key(&app_id) => {
+                error(self.info_errors[&app_id])
             }
             "component/api_get_authorizer_info" => match self.owners.get(&app_id) {
                 None => error(61003),

@@ -17,7 +17,7 @@ use crate::store::authorizers;
 /// `refresh_token is invalid`.
 const REFRESH_TOKEN_REFUSED: i64 = 61023;
 /// `component is not authorized by this account`.
-const NOT_AUTHORIZED: i64 = 61003;
+pub(super) const NOT_AUTHORIZED: i64 = 61003;
 
 #[derive(Debug)]
 pub(super) struct AuthorizerToken {

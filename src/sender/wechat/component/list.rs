@@ -3,7 +3,7 @@
 //!
 //! Source: the platform's page "get authorizer list".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Component, is_app_id, unreadable};
 use crate::clock::Timestamp;
-use crate::sender::platform::Answer;
+use crate::sender::platform::{Answer, AnswerClass};
 use crate::sender::wechat::source::secret_in;
 
 const PATH: &str = "/cgi-bin/component/api_get_authorizer_list";
@@ -79,11 +79,13 @@ impl Component {
         Ok(sweep)
     }
 
+    /// Reads every page, or fails: a list in which somebody is missing is none.
     async fn read_list(&self) -> Result<Sweep, Answer> {
         let moment = self.0.store.knowledge().authorizers().moment();
         let begun_at = Instant::now();
         let mut accounts = HashMap::new();
-        let mut offset = 0;
+        let mut seen = HashSet::new();
+        let (mut offset, mut total) = (0, None);
         loop {
             let body = json!({
                 "component_appid": self.app_id(),
@@ -93,19 +95,37 @@ impl Component {
             let reply = self.call(PATH, &body).await?;
             let page = reply.fields.get("list").and_then(Value::as_array);
             let page = page.ok_or_else(|| unreadable(PATH))?;
+            let counted = reply.fields.get("total_count").and_then(Value::as_u64);
+            let counted = counted.ok_or_else(|| unreadable(PATH))?;
+            if total.is_some_and(|total| total != counted) {
+                return Err(moved());
+            }
+            total = Some(counted);
+            let app_ids = page.iter().filter_map(|one| one.get("authorizer_appid"));
+            seen.extend(app_ids.filter_map(Value::as_str).map(str::to_owned));
             accounts.extend(page.iter().filter_map(listed));
             offset += page.len();
-            let total = reply.fields.get("total_count").and_then(Value::as_u64);
-            let all = total.is_some_and(|total| offset as u64 >= total);
-            if page.len() < PAGE || all || offset >= LISTED_MAX {
-                return Ok(Sweep {
-                    accounts: Arc::new(accounts),
-                    moment,
-                    begun_at,
-                });
+            let more = (offset as u64) < counted && !page.is_empty();
+            if more && offset < LISTED_MAX {
+                continue;
             }
+            // Who slipped from one page to another while both were read is on neither.
+            if seen.len() as u64 != counted {
+                return Err(moved());
+            }
+            return Ok(Sweep {
+                accounts: Arc::new(accounts),
+                moment,
+                begun_at,
+            });
         }
     }
+}
+
+/// The pages do not make up one list: whoever is missing in them may be there all the same.
+fn moved() -> Answer {
+    let words = format!("{PATH}: it gave another number of accounts than it counts");
+    Answer::without_code(AnswerClass::RetrySoon, words)
 }
 
 fn listed(one: &Value) -> Option<(String, Listed)> {

@@ -10,6 +10,7 @@
 
 mod authorizer;
 mod check;
+mod compare;
 mod list;
 mod registrar;
 mod ticket;

@@ -1,12 +1,12 @@
 //! Takes accounts in when they authorize a component, and lets them go.
 //!
 //! An announced authorization is a row before it is anything else, so a restart goes on with it. What
-//! was missed while we were away is found in the platform's own list, at each start and once a day.
+//! was missed while we were away is found by `compare`.
 //!
-//! Source: the platform's pages "authorization events" and "get authorizer list"; permission sets are
-//! those of its page "permission set list".
+//! Source: the platform's page "authorization events"; permission sets are those of its page
+//! "permission set list".
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,36 +14,27 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::authorizer::AuthorizerToken;
-use super::list::Listed;
 use super::{AuthorizerInfo, Component, Granted, not_stored};
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::sender::platform::{Answer, AnswerClass};
 use crate::sender::wechat::{Clients, Shelf, WechatClient, WechatSettings};
-use crate::store::authorizers::{self, Authorizer, Decision, State};
-use crate::store::{Store, components};
+use crate::store::Store;
+use crate::store::authorizers::{self, Decision, State};
 
 /// 消息管理: without it nothing may be sent.
 const MESSAGES: i64 = 1;
 
-/// How often the accounts are compared with the platform's list.
-const RECONCILE_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// Pause after a comparison or an exchange that failed.
+/// Pause after an exchange that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
-/// A comparison that keeps failing is tried less and less often, at least this often.
-const TRY_AGAIN_MAX: Duration = Duration::from_secs(3600);
-
-/// Shortest time between two comparisons, in real time.
-const COMPARE_APART: Duration = Duration::from_secs(2);
 
 /// Accounts that are asked about at the same time.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// Exchanged codes that are remembered, and how long: longer than a code lives.
 const CODES_MAX: u64 = 10_000;
@@ -75,9 +66,9 @@ pub struct Taken {
 /// Keeps the accounts of one component.
 pub struct Registrar {
     pub(super) component: Component,
-    settings: RegistrarSettings,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
+    pub(super) settings: RegistrarSettings,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
     clients: Arc<Clients>,
     shelf: Arc<dyn Shelf>,
     http: reqwest::Client,
@@ -86,7 +77,7 @@ pub struct Registrar {
     /// Codes that came with the announcements of test accounts, by app id.
     pub(super) test_codes: moka::sync::Cache<String, SecretString>,
     announced: Notify,
-    ticket: Notify,
+    pub(super) ticket: Notify,
 }
 
 impl fmt::Debug for Registrar {
@@ -248,7 +239,7 @@ impl Registrar {
     }
 
     /// Who is taken in, and who may send.
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         (app_id, permissions, info): (&str, Vec<i64>, Option<AuthorizerInfo>),
         authorized_at: Timestamp,
@@ -259,9 +250,13 @@ impl Registrar {
         let before = authorizers::get(self.store.read(), component, app_id).await;
         let before = before.map_err(|error| not_stored(&error))?;
         let known = self.store.knowledge().authorizers().get(app_id);
+        let other = known.filter(|known| known.component != component);
+        // The client of another platform asks for tokens with that platform's authorization.
+        let moves = other.is_some();
+        let served = other.filter(|other| other.state != State::Withdrawn);
         let not_served = if self.settings.own_accounts.contains(app_id) {
             Some("it is one of the configured accounts: take it out of the configuration first")
-        } else if known.is_some_and(|known| known.component != component) {
+        } else if served.is_some() {
             Some("it belongs to another third-party platform of this server")
         } else if info.as_ref().is_some_and(|info| info.is_mini_program) {
             Some("it is a mini program: only Official Accounts are served")
@@ -294,7 +289,7 @@ impl Registrar {
             moment,
         };
         let ready = |id: AccountId| {
-            let client = self.clients.client(id);
+            let client = self.clients.client(id).filter(|_| !moves);
             let client = client.unwrap_or_else(|| self.new_client(id, app_id));
             if let Some(token) = token {
                 client.tokens.keep(token);
@@ -380,113 +375,5 @@ impl Registrar {
         });
         let waiting: Vec<bool> = exchanged.buffer_unordered(AT_ONCE).collect().await;
         waiting.contains(&true)
-    }
-
-    async fn reconcile_forever(&self) {
-        let mut next_at = self.clock.now();
-        let mut failures = 0;
-        let mut compared_at = Instant::now();
-        loop {
-            if self.clock.now() >= next_at {
-                compared_at = Instant::now();
-                let reconciled = self.reconcile().await;
-                failures = if reconciled.is_ok() { 0 } else { failures + 1 };
-                if let Err(answer) = reconciled {
-                    tracing::warn!(
-                        component = self.component.app_id(),
-                        reason = answer.detail,
-                        "accounts not compared with the platform's list"
-                    );
-                }
-                let pause = match failures {
-                    0 => RECONCILE_EVERY,
-                    some => TRY_AGAIN_MAX.min(TRY_AGAIN * (1 << some.min(8))),
-                };
-                next_at = self.clock.now().plus(pause);
-            }
-            tokio::select! {
-                () = self.clock.sleep_until(next_at) => {}
-                () = self.ticket.notified() => if failures > 0 { next_at = self.clock.now() },
-                () = self.component.0.missed.notified() => {
-                    // Whoever makes us look again and again finds us at rest meanwhile.
-                    tokio::time::sleep_until(compared_at + COMPARE_APART).await;
-                    next_at = self.clock.now();
-                }
-            }
-        }
-    }
-
-    /// Compares the accounts with the platform's list: takes in and lets go what was missed.
-    ///
-    /// # Errors
-    /// When the list cannot be had whole; then nothing changes.
-    pub async fn reconcile(&self) -> Result<(), Answer> {
-        let sweep = self.component.list_anew().await?;
-        let component = self.component.app_id();
-        let rows = authorizers::all(self.store.read(), component).await;
-        let rows = rows.map_err(|error| not_stored(&error))?;
-        let rows: HashMap<_, _> = rows.iter().map(|row| (row.app_id.as_str(), row)).collect();
-        let directory = self.store.knowledge().authorizers();
-        let unchanged = |app_id: &str| !directory.changed_since(component, app_id, sweep.moment);
-        let mut news = Vec::new();
-        for (app_id, listed) in sweep.accounts.iter() {
-            let row = rows.get(app_id.as_str());
-            let same = row.is_some_and(|row| {
-                row.state == State::Authorized && row.authorized_at == listed.authorized_at
-            });
-            if !same && !self.settings.test_accounts.contains(app_id) && unchanged(app_id) {
-                news.push((app_id.clone(), listed.clone()));
-            }
-        }
-        let taken = stream::iter(news).map(async |(app_id, listed)| {
-            let taken = self.take_listed(&app_id, &listed, sweep.moment).await;
-            if let Err(answer) = &taken {
-                tracing::warn!(authorizer = app_id, reason = answer.detail, "not taken in");
-            }
-            taken.is_ok()
-        });
-        let taken: Vec<bool> = taken.buffer_unordered(AT_ONCE).collect().await;
-        let gone: Vec<&Authorizer> = rows
-            .values()
-            .filter(|row| row.state == State::Authorized)
-            .filter(|row| !sweep.accounts.contains_key(&row.app_id) && unchanged(&row.app_id))
-            .copied()
-            .collect();
-        if sweep.accounts.is_empty() && gone.len() > 1 {
-            let words = "the platform lists no account at all: nothing is believed of that";
-            return Err(Answer::without_code(AnswerClass::RetrySoon, words));
-        }
-        for row in gone {
-            let reason = "the platform lists it no more: ask its owner to authorize again";
-            let key = (component, row.app_id.as_str());
-            let now = self.clock.now();
-            let ended = authorizers::withdraw(&self.store, key, None, reason, now).await;
-            ended.map_err(|error| not_stored(&error))?;
-            tracing::warn!(authorizer = row.app_id, "authorization ended unnoticed");
-        }
-        if taken.contains(&false) {
-            let words = "some accounts of the platform's list were not taken in";
-            return Err(Answer::without_code(AnswerClass::RetrySoon, words));
-        }
-        let noted = components::note_reconciled(&self.store, component, self.clock.now()).await;
-        noted.map_err(|error| not_stored(&error))
-    }
-
-    /// Takes in an account that was authorized, or authorized anew, without our knowing.
-    async fn take_listed(
-        &self,
-        app_id: &str,
-        listed: &Listed,
-        moment: u64,
-    ) -> Result<Taken, Answer> {
-        let key = (self.component.app_id(), app_id);
-        if let Some(refresh_token) = &listed.refresh_token {
-            let now = self.clock.now();
-            let kept = authorizers::keep(&self.store, key, refresh_token, now).await;
-            kept.map_err(|error| not_stored(&error))?;
-        }
-        let info = self.component.info(app_id).await?;
-        let about = (app_id, info.permissions.clone(), Some(info));
-        self.decide(about, listed.authorized_at, moment, None).await
     }
 }
