@@ -22,7 +22,7 @@ use crate::journey::outcome::Outcome;
 use crate::policy::fare::Fare;
 use crate::policy::fit::Surprise;
 use crate::policy::grant::Kind as GrantKind;
-use crate::policy::profile::Profile;
+use crate::policy::profile::{Combine, Profile};
 use crate::policy::settle::{AccountNews, Settled};
 use crate::store::statement::{int, over, statement};
 use crate::store::{Error, Store};
@@ -155,7 +155,12 @@ impl Counts {
     /// An event may have opened grants.
     pub(super) fn event(&mut self, account: AccountId, profile: &Profile, event: &Event) {
         for rule in profile.grants.iter().filter(|rule| rule.opens(event)) {
-            self.add(account, Kind::GrantOpened, rule.kind.number());
+            // Under the kind that it is spent under.
+            let kind = match profile.combine {
+                Combine::Widest => profile.widest_kind().unwrap_or(rule.kind),
+                Combine::SideBySide => rule.kind,
+            };
+            self.add(account, Kind::GrantOpened, kind.number());
         }
     }
 
