@@ -65,6 +65,8 @@ accounts:
     token: {TOKEN}
     encoding_aes_key: {AES_KEY}
     api_base: http://{platform}
+    # The verdict looks people up by name, those who left too.
+    erase_on_unfollow: false
     rate: {{ per_second: 10000, per_minute: 600000, per_day: 100000000 }}
 wheel: {{ lead: 300ms, sweep_every: 5s }}
 sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}

@@ -290,7 +290,10 @@ async fn the_sandbox_can_be_compared_with_too() {
     for person in &people {
         person.follows().await;
     }
+    // A send that is refused for the unfollow would tell of it before the list does.
+    pair.quiet().await;
     pair.at(minutes(1));
+    pair.quiet().await;
     let store = pair.app.store();
     let main = store.knowledge().account_named("main").unwrap().journey.id;
     // The sandbox loses the callback of an unfollow.
