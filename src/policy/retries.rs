@@ -1,8 +1,8 @@
 //! At most a tenth of an account's traffic are retries.
 //!
 //! First attempts earn tokens and never wait; a retry costs one. So a platform in trouble is not
-//! hit harder because it is in trouble. One retry in ten seconds passes all the same: an account
-//! with little traffic must not keep its failed messages for ever. Pure: `now` is an argument.
+//! hit harder because it is in trouble. One retry a second passes all the same: after an outage an
+//! account with little traffic must not keep its failed messages for hours. Pure: `now` is an argument.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const SAVED_MAX: u32 = 100;
 const QUIET: u32 = 10;
 
 /// A quiet account earns one retry in so long.
-const QUIET_EARNS: Duration = Duration::from_secs(10);
+const QUIET_EARNS: Duration = Duration::from_secs(1);
 
 /// Retries that wait are spread over so many of these spans, so that they do not come all at once.
 const SPREAD: u32 = 60;
