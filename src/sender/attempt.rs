@@ -41,12 +41,7 @@ pub(super) async fn attempt(
 ) -> Done {
     let key = send.key;
     let learned = learn_language(platform.as_ref(), &mut send).await;
-    // A panic anywhere here would leave the intent, and the place among the attempts, for ever.
-    let parcel = catch_unwind(AssertUnwindSafe(|| parcel(&send))).unwrap_or_else(|_| {
-        let what = "the template panicked";
-        Err(Answer::without_code(AnswerClass::Unsendable, what))
-    });
-    let (answer, called) = match parcel {
+    let (answer, called) = match parcel(&send) {
         Ok(parcel) => {
             let call = AssertUnwindSafe(async { platform.send(&parcel).await });
             let answer = call.catch_unwind().await.unwrap_or_else(|_| {
@@ -113,6 +108,14 @@ async fn learn_language(platform: &dyn Platform, send: &mut Send) -> Option<Stri
 /// # Errors
 /// The answer to settle it with: nothing was asked of the platform.
 pub(super) fn parcel(send: &Send) -> Result<Parcel, Answer> {
+    // A panic here would leave the intent, and the place among the attempts, for ever.
+    catch_unwind(AssertUnwindSafe(|| filled_in(send))).unwrap_or_else(|_| {
+        let what = "the template panicked";
+        Err(Answer::without_code(AnswerClass::Unsendable, what))
+    })
+}
+
+fn filled_in(send: &Send) -> Result<Parcel, Answer> {
     let broken = |what: String| Answer::without_code(AnswerClass::Unsendable, what);
     let steps = &send.version.sequence.steps;
     let step = steps

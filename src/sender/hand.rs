@@ -4,7 +4,7 @@
 //! joins the first of them, and all with the same words travel in one call.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Hand {
                     let members = together.entry(key.account).or_default();
                     members.push((*send, true));
                 }
-                (Some(Intended::Send(send)), Some(platform)) => self.call(*send, platform, true),
+                (Some(Intended::Send(send)), Some(platform)) => self.call(*send, platform),
                 // The account went while it was judged: its intent must not stay behind.
                 (Some(Intended::Send(_)), None) => {
                     let at = self.clock.now().plus(GONE_PAUSE);
@@ -65,7 +65,7 @@ impl Hand {
                     self.report(put_off(&self.store, clock, key, at).await)
                         .await;
                 }
-                _ => self.report(nothing(key, self.clock.as_ref(), true)).await,
+                _ => self.report(nothing(key, self.clock.as_ref())).await,
             }
         }
         for (account, mut members) in together {
@@ -108,7 +108,7 @@ impl Hand {
     }
 
     /// One attempt, on its own.
-    fn call(&self, send: Send, platform: Arc<dyn Platform>, handed: bool) {
+    fn call(&self, send: Send, platform: Arc<dyn Platform>) {
         let (done_tx, store) = (self.done_tx.clone(), Arc::clone(&self.store));
         let clock = Arc::clone(&self.clock);
         let admitted = self
@@ -119,7 +119,7 @@ impl Hand {
                 Ok(()) => attempt(store, platform, clock, send).await,
                 Err(at) => put_off(&store, clock.as_ref(), send.key, at).await,
             };
-            done_tx.send(Done { handed, ..done }).await.ok();
+            done_tx.send(done).await.ok();
         });
     }
 
@@ -161,12 +161,7 @@ impl Hand {
     async fn send_together(&self, account: AccountId, together: Vec<(Send, bool)>) {
         let mut groups: BTreeMap<String, (Message, Vec<(Send, bool)>)> = BTreeMap::new();
         for (send, handed) in together {
-            let parcel = catch_unwind(AssertUnwindSafe(|| attempt::parcel(&send)));
-            let parcel = parcel.unwrap_or_else(|_| {
-                let what = "the template panicked";
-                Err(Answer::without_code(AnswerClass::Unsendable, what))
-            });
-            match parcel {
+            match attempt::parcel(&send) {
                 Ok(Parcel {
                     content: Content::Message(message),
                     ..
@@ -237,10 +232,10 @@ impl Hand {
     }
 }
 
-fn nothing(key: DeliveryKey, clock: &dyn Clock, handed: bool) -> Done {
+fn nothing(key: DeliveryKey, clock: &dyn Clock) -> Done {
     Done {
         key,
-        handed,
+        handed: true,
         called: false,
         answered_at: clock.now(),
         answer: None,

@@ -14,7 +14,6 @@ use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::receive::{Effects, Source, is_same_follow};
 use crate::policy::fare::Fare;
 use crate::policy::grant::Opener;
-use crate::policy::recall::recall;
 use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
 use crate::store::health::Counts;
@@ -243,13 +242,7 @@ impl<'a> Batch<'a> {
         let effects = person
             .passages
             .receive(arrival, source, &account.journey, &catalog, now);
-        recall(
-            &mut person.passages,
-            &person.grants,
-            &account,
-            &catalog,
-            now,
-        );
+        person.recall(&account, &catalog, now);
         taken.enrolled = effects.enrolled;
         let follower = &mut person.passages.follower;
         // Whoever acts again is known by name again.
@@ -319,13 +312,7 @@ impl<'a> Batch<'a> {
             }
             Act::Erase => Acted::Erased,
         };
-        recall(
-            &mut person.passages,
-            &person.grants,
-            &account,
-            &catalog,
-            now,
-        );
+        person.recall(&account, &catalog, now);
         self.record(id, effects);
         if *act == Act::Erase {
             self.erase(id);
@@ -408,13 +395,7 @@ impl<'a> Batch<'a> {
         );
         if let Some(account) = &account {
             let catalog = self.knowledge.catalog();
-            recall(
-                &mut person.passages,
-                &person.grants,
-                account,
-                &catalog,
-                self.moment.now,
-            );
+            person.recall(account, &catalog, self.moment.now);
         }
         self.tally.lateness_ms.push(late_ms);
         self.tally

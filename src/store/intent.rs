@@ -14,7 +14,6 @@ use crate::journey::receive::Effects;
 use crate::journey::sequence::Fallback;
 use crate::journey::template::Facts;
 use crate::policy::fare::Fare;
-use crate::policy::recall::recall;
 use crate::policy::{self, Case, Verdict};
 use crate::store::batch::Batch;
 use crate::store::replies::Reply;
@@ -46,7 +45,7 @@ impl Batch<'_> {
         };
         match self.judge(follower, index, false) {
             Some((verdict, _)) if !fits(&verdict) => Intended::NotSent,
-            Some((Verdict::Send(fare), facts)) => {
+            Some((Verdict::Send(fare), Some(facts))) => {
                 let send = self.commit_intent(follower, index, fare, *facts);
                 send.map_or(Intended::NotSent, |send| Intended::Send(Box::new(send)))
             }
@@ -58,13 +57,14 @@ impl Batch<'_> {
         }
     }
 
-    /// What policy says of a follower's enrollment now; `None` when there is nothing to judge.
+    /// What policy says of a follower's enrollment now, with what templates may know of one to be
+    /// sent; `None` when there is nothing to judge.
     fn judge(
         &self,
         follower: FollowerId,
         index: usize,
         passive: bool,
-    ) -> Option<(Verdict, Box<Facts>)> {
+    ) -> Option<(Verdict, Option<Box<Facts>>)> {
         let person = self.people.by_id.get(&follower)?;
         let account = self
             .knowledge
@@ -89,8 +89,9 @@ impl Batch<'_> {
             passive,
         };
         let verdict = policy::judge(&case, self.moment.now);
-        let facts = policy::facts(&case, self.moment.now);
-        Some((verdict, Box::new(facts)))
+        let sends = matches!(verdict, Verdict::Send(_));
+        let facts = sends.then(|| Box::new(policy::facts(&case, self.moment.now)));
+        Some((verdict, facts))
     }
 
     /// Spends what the message costs and makes its delivery the intent.
@@ -166,13 +167,7 @@ impl Batch<'_> {
         let account = self.knowledge.account(person.passages.follower.account);
         if let Some(account) = account.filter(|_| ends) {
             let catalog = self.knowledge.catalog();
-            recall(
-                &mut person.passages,
-                &person.grants,
-                &account,
-                &catalog,
-                now,
-            );
+            person.recall(&account, &catalog, now);
         }
         self.record(follower, effects);
     }
@@ -217,7 +212,7 @@ impl Batch<'_> {
             .filter(|(_, one)| due(one))
             .min_by_key(|(_, one)| (one.due_at(), one.id))?;
         let (verdict, facts) = self.judge(follower, index, true)?;
-        let Verdict::Send(fare) = verdict else {
+        let (Verdict::Send(fare), Some(facts)) = (verdict, facts) else {
             // Whatever else is to be done with it, its delivery will see to.
             return None;
         };

@@ -4,15 +4,19 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::DatabaseTransaction;
 
+use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
+use crate::journey::catalog::Catalog;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::journey::receive::Passages;
+use crate::policy::account::Account;
 use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
+use crate::policy::recall::recall;
 use crate::store::erasure::Pseudonyms;
 use crate::store::replies::Reply;
 use crate::store::work::Work;
@@ -43,6 +47,11 @@ pub(super) struct Before {
 }
 
 impl Person {
+    /// Moves the wakes of this person's steps to where their grants allow them to be.
+    pub(super) fn recall(&mut self, account: &Account, catalog: &Catalog, now: Timestamp) {
+        recall(&mut self.passages, &self.grants, account, catalog, now);
+    }
+
     /// Whether a passive reply was given a second time, since its event came again.
     pub(super) fn is_given_again(&self, enrollment: EnrollmentId) -> bool {
         let called_at = self.passages.enrollments.iter();
