@@ -117,6 +117,37 @@ impl Clock for SystemClock {
     }
 }
 
+/// How long the machine has been up, its sleep included. Nobody sets it, so what must end by itself,
+/// whatever the wall clock says, ends by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(Duration);
+
+impl Uptime {
+    /// As of now.
+    pub fn now() -> Self {
+        // `Instant` stands still while the machine sleeps.
+        #[cfg(target_os = "linux")]
+        const ID: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        const ID: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(ID);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Self(Duration::new(seconds, nanos))
+    }
+
+    /// The moment `span` later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+
+    /// How long `self` is after `earlier`; zero when it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// A clock that stands still until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock {

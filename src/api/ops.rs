@@ -69,7 +69,9 @@ impl OpsState {
 
     #[expect(clippy::cast_precision_loss, reason = "gauges take floats")]
     async fn metrics(&self) -> Response {
-        metrics::gauge!("dripwheel_disk_bytes").set(self.store.disk_bytes() as f64);
+        if let Ok(bytes) = self.store.disk_bytes().await {
+            metrics::gauge!("dripwheel_disk_bytes").set(bytes as f64);
+        }
         // A scrape that cannot read still tells what is counted in memory.
         for one in accounts::standings(self.store.read())
             .await

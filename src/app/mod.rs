@@ -151,7 +151,7 @@ impl App {
             let telling = tokio::spawn(telling.map_err(StartError::Http)?);
             tasks.push(("alerts", telling));
         }
-        tracing::info!(%addr, accounts = config.accounts.len(), epoch = store.epoch(), "started");
+        tracing::info!(%addr, accounts = config.accounts.len(), "started");
         Ok(Self {
             addr,
             store,

@@ -221,12 +221,17 @@ impl Check<'_> {
             "sqlite" if path.len() <= 4096 => Ok(Database {
                 url: at.value.clone(),
             }),
+            "postgres" | "postgresql" if (1..=4096).contains(&path.len()) => {
+                return Some(Database {
+                    url: at.value.clone(),
+                });
+            }
             // The rest of it may hold a password.
             _ => {
                 self.problems.note_hidden(
                     at.place,
-                    "this kind of database is not supported yet: only SQLite is",
-                    "write sqlite://dripwheel.db",
+                    "this kind of database is not supported: SQLite and PostgreSQL are",
+                    "write sqlite://dripwheel.db or postgres://user@host/database",
                 );
                 return None;
             }

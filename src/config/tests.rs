@@ -318,9 +318,9 @@ fn the_doors_and_the_store_have_their_bounds() {
         "-",
     );
     check(
-        "database: { url: \"postgres://u:topsecret@h/d\" }\n",
+        "database: { url: \"mysql://u:topsecret@h/d\" }\n",
         "1:18",
-        "only SQLite",
+        "SQLite and PostgreSQL",
         "sqlite://",
     );
     check(

@@ -145,7 +145,8 @@ impl Scheduler {
             }
         };
         let limit = u32::try_from(self.settings.promote_max).unwrap_or(u32::MAX);
-        let missed = timers::page(self.store.read(), after, now, limit).await?;
+        let shards = self.store.leases().holding().shards();
+        let missed = timers::page(self.store.read(), &shards, after, now, limit).await?;
         if missed.is_empty() {
             return Ok(0);
         }
@@ -165,7 +166,9 @@ impl Scheduler {
             if loaded.due_ms.saturating_add(1) >= until.0 {
                 break;
             }
-            let page = timers::page(self.store.read(), key_of(&loaded), until, limit).await?;
+            let shards = self.store.leases().holding().shards();
+            let read = self.store.read();
+            let page = timers::page(read, &shards, key_of(&loaded), until, limit).await?;
             let entries: Vec<_> = page.iter().map(entry_of).collect();
             let whole = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
             self.wheel.load(&entries, whole.then_some(until.0));

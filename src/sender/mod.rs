@@ -153,8 +153,8 @@ impl Sender {
     pub async fn recover(&self) -> Result<usize, Error> {
         let (mut recovered, mut before) = (0, Vec::new());
         loop {
-            let epoch = self.store.epoch();
-            let left = deliveries::left_behind(self.store.read(), epoch, 500).await?;
+            let held = self.store.leases().holding().held();
+            let left = deliveries::left_behind(self.store.read(), &held, 500).await?;
             if left == before {
                 // Nothing, or only rows that cannot be settled: they must not keep us from starting.
                 return Ok(recovered);

@@ -1,11 +1,11 @@
 //! Tables `open_alerts` and `alert_outbox`: alerts that are not over, and alerts that nobody has
 //! taken yet. Both change in one commit, so that an alert is told once whatever happens.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
-use crate::store::statement::{instant, int, small, statement, text};
+use crate::store::sql::{self, instant, int, small, text};
 use crate::store::{Error, Store};
 
 /// What an alert is about: told once until it is over.
@@ -37,7 +37,7 @@ pub enum Change {
 /// Alerts that are not over, each with when it was raised.
 pub async fn open(read: &DatabaseConnection) -> Result<Vec<(AlertKey, Timestamp)>, Error> {
     let sql = "SELECT account_id, reason, raised_at FROM open_alerts";
-    let rows = read.query_all_raw(statement(sql, [])).await?;
+    let rows = sql::all(read, sql, []).await?;
     rows.iter()
         .map(|row| {
             let key = AlertKey {
@@ -61,19 +61,18 @@ pub async fn change(
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let reason = key.reason.into();
-                let written = match change {
-                    Change::Raise => statement(
-                        "INSERT INTO open_alerts (account_id, reason, raised_at)
-                         VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                        [key.account.0.into(), reason, at.0.into()],
-                    ),
-                    Change::End => statement(
-                        "DELETE FROM open_alerts WHERE account_id = ?1 AND reason = ?2",
-                        [key.account.0.into(), reason],
-                    ),
+                let (account, reason) = (key.account.0.into(), key.reason.into());
+                let changed = match change {
+                    Change::Raise => {
+                        let sql = "INSERT INTO open_alerts (account_id, reason, raised_at)
+                                   VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+                        sql::run(tx, sql, [account, reason, at.0.into()]).await?
+                    }
+                    Change::End => {
+                        let sql = "DELETE FROM open_alerts WHERE account_id = ?1 AND reason = ?2";
+                        sql::run(tx, sql, [account, reason]).await?
+                    }
                 };
-                let changed = tx.execute_raw(written).await?.rows_affected();
                 match message {
                     Some(message) if changed > 0 => insert(tx, &message).await,
                     _ => Ok(()),
@@ -92,14 +91,15 @@ pub async fn send(store: &Store, message: Outgoing) -> Result<(), Error> {
 }
 
 async fn insert(tx: &DatabaseTransaction, message: &Outgoing) -> Result<(), Error> {
-    tx.execute_raw(statement(
+    sql::run(
+        tx,
         "INSERT INTO alert_outbox (id, body, made_at, tries, next_at) VALUES (?1, ?2, ?3, 0, ?3)",
         [
             message.id.clone().into(),
             message.body.clone().into(),
             message.made_at.0.into(),
         ],
-    ))
+    )
     .await?;
     Ok(())
 }
@@ -110,13 +110,13 @@ pub async fn due(
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<Outgoing>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT id, body, made_at, tries FROM alert_outbox WHERE next_at <= ?1
-             ORDER BY made_at, id LIMIT ?2",
-            [now.0.into(), limit.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT id, body, made_at, tries FROM alert_outbox WHERE next_at <= ?1
+         ORDER BY made_at, id LIMIT ?2",
+        [now.0.into(), i64::from(limit).into()],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(Outgoing {
@@ -136,7 +136,7 @@ pub async fn delete(store: &Store, id: String) -> Result<(), Error> {
         .cold(move |tx| {
             Box::pin(async move {
                 let sql = "DELETE FROM alert_outbox WHERE id = ?1";
-                tx.execute_raw(statement(sql, [id.into()])).await?;
+                sql::run(tx, sql, [id.into()]).await?;
                 Ok(())
             })
         })
@@ -150,8 +150,7 @@ pub async fn postpone(store: &Store, id: String, next_at: Timestamp) -> Result<(
         .cold(move |tx| {
             Box::pin(async move {
                 let sql = "UPDATE alert_outbox SET tries = tries + 1, next_at = ?2 WHERE id = ?1";
-                tx.execute_raw(statement(sql, [id.into(), next_at.0.into()]))
-                    .await?;
+                sql::run(tx, sql, [id.into(), next_at.0.into()]).await?;
                 Ok(())
             })
         })

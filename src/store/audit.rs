@@ -3,14 +3,14 @@
 //! Reads only, so it can run beside a working server; a check is one statement and therefore sees
 //! one state of the rows. `ARCHITECTURE.md` lists the invariants by the numbers used here.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::DatabaseConnection;
 use serde::Serialize;
 
 use crate::journey::catalog::Catalog;
 use crate::journey::ids::VersionId;
 use crate::journey::outcome::Outcome;
 use crate::store::Error;
-use crate::store::statement::{int, statement, text};
+use crate::store::sql::{self, int, text};
 
 /// What an audit found.
 #[derive(Clone, Debug, Serialize)]
@@ -59,13 +59,20 @@ pub struct StepCount {
 }
 
 /// The enrollments, each with what wakes it.
-const WAKERS: &str = "FROM enrollments AS e
-    LEFT JOIN timers AS t ON t.shard = 0 AND t.due_at = e.wake_at AND t.enrollment_id = e.id
-    LEFT JOIN deliveries AS d ON d.shard = 0 AND d.account_id = e.account_id
-        AND d.due_at = e.wake_at AND d.enrollment_id = e.id";
+fn wakers(read: &DatabaseConnection) -> String {
+    // Where there are several shards, the follower's id names one (`shards`).
+    let shard = sql::dialect(read, "0", "(e.id >> 16) & 255");
+    format!(
+        "FROM enrollments AS e
+         LEFT JOIN timers AS t ON t.shard = {shard} AND t.due_at = e.wake_at
+             AND t.enrollment_id = e.id
+         LEFT JOIN deliveries AS d ON d.shard = {shard} AND d.account_id = e.account_id
+             AND d.due_at = e.wake_at AND d.enrollment_id = e.id"
+    )
+}
 
 /// Each check: invariant, what it says, how many rows it looks at, and the rows that violate it.
-fn checks() -> Vec<(u8, &'static str, String, String)> {
+fn checks(wakers: &str) -> Vec<(u8, &'static str, String, String)> {
     let all = "SELECT count(*) FROM enrollments".to_owned();
     vec![
         (
@@ -73,8 +80,8 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             "an unfinished enrollment has exactly one timer or delivery",
             "SELECT count(*) FROM enrollments WHERE state < 2".to_owned(),
             format!(
-                "SELECT e.id {WAKERS} WHERE e.state < 2
-                     AND (t.enrollment_id IS NOT NULL) + (d.enrollment_id IS NOT NULL) <> 1"
+                "SELECT e.id {wakers} WHERE e.state < 2
+                     AND (t.enrollment_id IS NULL) = (d.enrollment_id IS NULL)"
             ),
         ),
         (
@@ -82,7 +89,7 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             "a finished enrollment has neither, but for a send that is under way",
             "SELECT count(*) FROM enrollments WHERE state >= 2".to_owned(),
             format!(
-                "SELECT e.id {WAKERS} WHERE e.state >= 2
+                "SELECT e.id {wakers} WHERE e.state >= 2
                      AND (t.enrollment_id IS NOT NULL OR d.state = 0)"
             ),
         ),
@@ -111,9 +118,9 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             "planned steps = ended steps + steps still planned",
             all.clone(),
             format!(
-                "SELECT e.id {WAKERS}
-                 LEFT JOIN (SELECT enrollment_id, sum(steps) AS ended FROM outcomes
-                     GROUP BY enrollment_id) AS o ON o.enrollment_id = e.id
+                "SELECT e.id {wakers}
+                 LEFT JOIN (SELECT enrollment_id, CAST(sum(steps) AS BIGINT) AS ended
+                     FROM outcomes GROUP BY enrollment_id) AS o ON o.enrollment_id = e.id
                  WHERE 1 + length(e.plan) - length(replace(e.plan, ',', ''))
                      <> coalesce(o.ended, 0) + CASE
                          WHEN e.state < 2
@@ -135,12 +142,12 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             "SELECT count(*) FROM receipts WHERE kind = 2".to_owned(),
             // CROSS JOIN keeps SQLite from beginning with the outcomes, each against each unfollow.
             "SELECT e.id FROM receipts AS u
-             CROSS JOIN enrollments AS e ON e.id BETWEEN u.follower_id << 16
-                 AND (u.follower_id << 16) + 65535
-                 AND e.enrolled_at < min(u.created_at, u.taken_at)
-             CROSS JOIN outcomes AS o ON o.enrollment_id = e.id AND o.result = 1
-                 AND o.at > u.taken_at AND NOT (e.state = 3 AND o.step = e.step)
+             CROSS JOIN enrollments AS e CROSS JOIN outcomes AS o
              WHERE u.kind = 2 AND u.follower_id > 0
+                 AND e.id BETWEEN u.follower_id << 16 AND (u.follower_id << 16) + 65535
+                 AND e.enrolled_at < u.created_at AND e.enrolled_at < u.taken_at
+                 AND o.enrollment_id = e.id AND o.result = 1
+                 AND o.at > u.taken_at AND NOT (e.state = 3 AND o.step = e.step)
                  AND NOT EXISTS (SELECT 1 FROM receipts AS later
                      WHERE later.account_id = u.account_id
                          AND later.follower_id = u.follower_id
@@ -154,7 +161,7 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
             all,
             "SELECT enrollment_id FROM (SELECT enrollment_id, at, lag(at) OVER
                  (PARTITION BY enrollment_id ORDER BY step) AS before FROM outcomes
-                 WHERE result = 1) WHERE at < before"
+                 WHERE result = 1) AS sends WHERE at < before"
                 .to_owned(),
         ),
     ]
@@ -166,13 +173,11 @@ fn checks() -> Vec<(u8, &'static str, String, String)> {
 /// When the rows cannot be read.
 pub async fn audit(read: &DatabaseConnection, catalog: &Catalog) -> Result<Audit, Error> {
     let mut done = Vec::new();
-    for (invariant, says, rows, violating) in checks() {
-        let found = read
-            .query_all_raw(statement(
-                &format!("SELECT count(*) OVER () AS violations, * FROM ({violating}) LIMIT 10"),
-                [],
-            ))
-            .await?;
+    for (invariant, says, rows, violating) in checks(&wakers(read)) {
+        let violating = format!(
+            "SELECT count(*) OVER () AS violations, * FROM ({violating}) AS violating LIMIT 10"
+        );
+        let found = sql::all(read, &violating, []).await?;
         let violations = found.first().map_or(Ok(0), |row| int(row, 0))?;
         let examples = found.iter().map(|row| int(row, 1));
         done.push(Check {
@@ -195,20 +200,21 @@ pub async fn audit(read: &DatabaseConnection, catalog: &Catalog) -> Result<Audit
 }
 
 async fn one(read: &DatabaseConnection, sql: &str) -> Result<i64, Error> {
-    let row = read.query_one_raw(statement(sql, [])).await?;
+    let row = sql::first(read, sql, []).await?;
     row.map_or(Ok(0), |row| int(&row, 0))
 }
 
 /// Counts every step of every version that somebody was enrolled in.
 async fn steps(read: &DatabaseConnection, catalog: &Catalog) -> Result<Vec<StepCount>, Error> {
     let mut counts = Vec::new();
-    let planned = read
-        .query_all_raw(statement(
-            "SELECT e.version_id, v.sequence, count(*) FROM enrollments AS e
-             JOIN sequence_versions AS v ON v.id = e.version_id GROUP BY e.version_id",
-            [],
-        ))
-        .await?;
+    let planned = sql::all(
+        read,
+        "SELECT e.version_id, v.sequence, count(*) FROM enrollments AS e
+         JOIN sequence_versions AS v ON v.id = e.version_id
+         GROUP BY e.version_id, v.sequence ORDER BY e.version_id",
+        [],
+    )
+    .await?;
     for row in &planned {
         let (version, sequence, enrolled) = (VersionId(int(row, 0)?), text(row, 1)?, int(row, 2)?);
         let names = catalog.version(version).map(|version| {
@@ -243,13 +249,13 @@ async fn count_ended(
     index: usize,
 ) -> Result<(), Error> {
     let index = i64::try_from(index).unwrap_or(i64::MAX);
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT result, count(*) FROM outcomes
-             WHERE version_id = ?1 AND step <= ?2 AND step + steps > ?2 GROUP BY result",
-            [count.version.0.into(), index.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT result, count(*) FROM outcomes
+         WHERE version_id = ?1 AND step <= ?2 AND step + steps > ?2 GROUP BY result",
+        [count.version.0.into(), index.into()],
+    )
+    .await?;
     for row in &rows {
         let ended = int(row, 1)?;
         count.still_planned -= ended;

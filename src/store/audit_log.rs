@@ -1,11 +1,11 @@
 //! Table `audit_log`: what people did to accounts, by API, console or command.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
 use crate::store::receipts::cut;
-use crate::store::statement::{instant, int, statement, text};
+use crate::store::sql::{self, instant, int, text};
 use crate::store::{Error, Store};
 
 /// Longest detail that is kept, in bytes.
@@ -54,7 +54,8 @@ pub struct Entry {
 }
 
 pub(super) async fn append(tx: &DatabaseTransaction, entry: &Entry) -> Result<(), Error> {
-    tx.execute_raw(statement(
+    sql::run(
+        tx,
         "INSERT INTO audit_log (account_id, act, at, caller, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
         [
             entry.account.0.into(),
@@ -63,7 +64,7 @@ pub(super) async fn append(tx: &DatabaseTransaction, entry: &Entry) -> Result<()
             entry.caller.clone().into(),
             cut(&entry.detail, DETAIL_BYTES_MAX).to_owned().into(),
         ],
-    ))
+    )
     .await?;
     Ok(())
 }
@@ -83,13 +84,13 @@ pub async fn since(
     from: Timestamp,
     limit: u32,
 ) -> Result<Vec<Entry>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT act, at, caller, detail FROM audit_log
-             WHERE account_id = ?1 AND at >= ?2 ORDER BY at DESC, id DESC LIMIT ?3",
-            [account.0.into(), from.0.into(), limit.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT act, at, caller, detail FROM audit_log
+         WHERE account_id = ?1 AND at >= ?2 ORDER BY at DESC, id DESC LIMIT ?3",
+        [account.0.into(), from.0.into(), i64::from(limit).into()],
+    )
+    .await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in &rows {
         let number = int(row, 0)?;

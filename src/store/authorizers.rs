@@ -8,13 +8,13 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, QueryResult, Value};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, QueryResult, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
-use crate::store::statement::{instant, int, statement, text};
+use crate::store::sql::{self, instant, int, text};
 use crate::store::{Error, Store};
 
 /// How an authorization stands.
@@ -117,7 +117,7 @@ async fn write(store: &Store, statements: Vec<(&'static str, Vec<Value>)>) -> Re
         .cold(move |tx: &DatabaseTransaction| {
             Box::pin(async move {
                 for (sql, values) in statements {
-                    tx.execute_raw(statement(sql, values)).await?;
+                    sql::run(tx, sql, values).await?;
                 }
                 Ok(())
             })
@@ -137,8 +137,9 @@ pub async fn announce(
     let sql = "INSERT INTO authorizers (component, app_id, state, event_at, changed_at, code)
                VALUES (?1, ?2, 3, ?3, ?4, ?5)
                ON CONFLICT (component, app_id) DO UPDATE SET event_at = ?3, code = ?5,
-                   state = CASE WHEN state = 0 AND account_id = 0 THEN 3 ELSE state END
-               WHERE event_at <= ?3";
+                   state = CASE WHEN authorizers.state = 0 AND authorizers.account_id = 0 THEN 3
+                       ELSE authorizers.state END
+               WHERE authorizers.event_at <= ?3";
     let values = vec![
         component.into(),
         app_id.into(),
@@ -155,9 +156,7 @@ pub async fn announced(
     component: &str,
 ) -> Result<Vec<(String, SecretString)>, Error> {
     let sql = "SELECT app_id, code FROM authorizers WHERE component = ?1 AND code <> ''";
-    let rows = read
-        .query_all_raw(statement(sql, [component.into()]))
-        .await?;
+    let rows = sql::all(read, sql, [component.into()]).await?;
     let code = |row: &QueryResult| Ok((text(row, 0)?, SecretString::from(text(row, 1)?)));
     rows.iter().map(code).collect()
 }
@@ -201,9 +200,7 @@ pub async fn refresh_token(
 ) -> Result<Option<SecretString>, Error> {
     let sql = "SELECT refresh_token FROM authorizers
                WHERE component = ?1 AND app_id = ?2 AND refresh_token <> ''";
-    let row = read
-        .query_one_raw(statement(sql, [component.into(), app_id.into()]))
-        .await?;
+    let row = sql::first(read, sql, [component.into(), app_id.into()]).await?;
     row.map(|row| Ok(SecretString::from(text(&row, 0)?)))
         .transpose()
 }
@@ -229,9 +226,7 @@ pub async fn keep_next(
 /// How many authorizations of a component stand how.
 pub async fn tally(read: &DatabaseConnection, component: &str) -> Result<Vec<(State, i64)>, Error> {
     let sql = "SELECT state, count(*) FROM authorizers WHERE component = ?1 GROUP BY state";
-    let rows = read
-        .query_all_raw(statement(sql, [component.into()]))
-        .await?;
+    let rows = sql::all(read, sql, [component.into()]).await?;
     let one = |row: &QueryResult| Ok((State::of(int(row, 0)?)?, int(row, 1)?));
     rows.iter().map(one).collect()
 }
@@ -458,9 +453,7 @@ pub async fn get(
     app_id: &str,
 ) -> Result<Option<Authorizer>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM authorizers WHERE component = ?1 AND app_id = ?2");
-    let row = read
-        .query_one_raw(statement(&sql, [component.into(), app_id.into()]))
-        .await?;
+    let row = sql::first(read, &sql, [component.into(), app_id.into()]).await?;
     row.as_ref().map(authorizer).transpose()
 }
 
@@ -481,6 +474,6 @@ pub async fn page(
          ORDER BY app_id LIMIT ?3"
     );
     let values = [component.into(), after.into(), limit.into()];
-    let rows = read.query_all_raw(statement(&sql, values)).await?;
+    let rows = sql::all(read, &sql, values).await?;
     rows.iter().map(authorizer).collect()
 }

@@ -1,12 +1,14 @@
 //! Table `awaited_reports`: messages on which the platform will report, by its own id of them.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use std::collections::BTreeMap;
+
+use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::ids::{AccountId, EnrollmentId, VersionId};
 use crate::store::Error;
-use crate::store::statement::{instant, int, over, small, statement, text};
+use crate::store::sql::{self, Rows, instant, int, small, text};
 
 /// Longest id of the platform's that is kept, in bytes; they have up to 20 digits.
 pub(super) const REFERENCE_BYTES_MAX: usize = 64;
@@ -32,18 +34,18 @@ pub(super) async fn by_reference(
     tx: &DatabaseTransaction,
     references: &[(AccountId, String)],
 ) -> Result<Vec<Awaited>, Error> {
-    if references.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = tx
-        .query_all_raw(over(
-            "SELECT b.account_id, b.reference, b.enrollment_id, b.version_id, b.step, b.entry,
-                 b.carrier, b.due_at, b.sent_at
-             FROM json_each(?1) AS j CROSS JOIN awaited_reports AS b
-             ON b.account_id = j.value ->> 0 AND b.reference = j.value ->> 1",
-            references,
-        )?)
-        .await?;
+    let rows = sql::all_over(
+        tx,
+        "SELECT b.account_id, b.reference, b.enrollment_id, b.version_id, b.step, b.entry,
+             b.carrier, b.due_at, b.sent_at
+         FROM {rows} CROSS JOIN awaited_reports AS b
+         WHERE b.account_id = r.account AND b.reference = r.reference",
+        Rows::of(references)
+            .int("account", |(account, _)| account.0)
+            .text("reference", |(_, reference)| reference.clone()),
+        [],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(Awaited {
@@ -62,34 +64,36 @@ pub(super) async fn by_reference(
 }
 
 pub(super) async fn insert(tx: &DatabaseTransaction, new: &[Awaited]) -> Result<(), Error> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = new
+    // A platform that gives one id twice must not keep the outcome from being written, and PostgreSQL
+    // refuses a statement that writes one row twice.
+    let latest: BTreeMap<_, _> = new
         .iter()
-        .map(|one| {
-            (
-                one.account,
-                &one.reference,
-                one.enrollment,
-                one.version,
-                one.step,
-                one.entry,
-                one.carrier.number(),
-                one.due_at,
-                one.sent_at,
-            )
-        })
+        .map(|one| ((one.account, &one.reference, one.enrollment), one))
         .collect();
-    // A platform that gives one id twice must not keep the outcome from being written.
-    tx.execute_raw(over(
-        "INSERT OR REPLACE INTO awaited_reports (account_id, reference, enrollment_id, version_id, step,
+    let latest: Vec<_> = latest.into_values().collect();
+    let rows = Rows::of(&latest)
+        .int("account", |one| one.account.0)
+        .text("reference", |one| one.reference.clone())
+        .int("enrollment", |one| one.enrollment.0)
+        .int("version", |one| one.version.0)
+        .int("step", |one| i64::from(one.step))
+        .int("entry", |one| i64::from(one.entry))
+        .int("carrier", |one| one.carrier.number())
+        .int("due_at", |one| one.due_at.0)
+        .int("sent_at", |one| one.sent_at.0);
+    sql::run_over(
+        tx,
+        "INSERT INTO awaited_reports (account_id, reference, enrollment_id, version_id, step,
              entry, carrier, due_at, sent_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6, value ->> 7, value ->> 8
-         FROM json_each(?1)",
-        &rows,
-    )?)
+         SELECT r.account, r.reference, r.enrollment, r.version, r.step, r.entry, r.carrier,
+             r.due_at, r.sent_at
+         FROM {rows} WHERE true
+         ON CONFLICT (account_id, reference, enrollment_id) DO UPDATE SET
+             version_id = excluded.version_id, step = excluded.step, entry = excluded.entry,
+             carrier = excluded.carrier, due_at = excluded.due_at, sent_at = excluded.sent_at",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -100,10 +104,7 @@ pub(super) async fn delete(
     account: AccountId,
     reference: &str,
 ) -> Result<(), Error> {
-    tx.execute_raw(statement(
-        "DELETE FROM awaited_reports WHERE account_id = ?1 AND reference = ?2",
-        [account.0.into(), reference.into()],
-    ))
-    .await?;
+    let sql = "DELETE FROM awaited_reports WHERE account_id = ?1 AND reference = ?2";
+    sql::run(tx, sql, [account.0.into(), reference.into()]).await?;
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::store::{Error, Knowledge, deliveries, erasure, outcomes, report, tags
 pub(super) struct Batch<'a> {
     pub(super) tx: &'a DatabaseTransaction,
     pub(super) knowledge: &'a Knowledge,
-    pub(super) moment: Moment,
+    pub(super) moment: &'a Moment,
     /// The next follower's id.
     pub(super) next_follower: &'a mut i64,
     pub(super) people: People,
@@ -76,7 +76,7 @@ impl<'a> Batch<'a> {
     pub(super) async fn run(
         tx: &'a DatabaseTransaction,
         knowledge: &'a Knowledge,
-        moment: Moment,
+        moment: &'a Moment,
         next_follower: &'a mut i64,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {

@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
+use sea_orm::{DatabaseConnection, QueryResult};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
-use crate::store::statement::{instant, statement, text};
+use crate::store::sql::{self, instant, text};
 use crate::store::{Error, Store};
 
 /// A `component_verify_ticket` as the platform pushed it.
@@ -45,13 +45,11 @@ pub async fn configure(store: &Store, known: Vec<(String, String)>) -> Result<()
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement("UPDATE components SET key = ''", []))
-                    .await?;
+                sql::run(tx, "UPDATE components SET key = ''", []).await?;
                 for (key, app_id) in known {
                     let sql = "INSERT INTO components (app_id, key) VALUES (?1, ?2)
                                ON CONFLICT (app_id) DO UPDATE SET key = ?2";
-                    tx.execute_raw(statement(sql, [app_id.into(), key.into()]))
-                        .await?;
+                    sql::run(tx, sql, [app_id.into(), key.into()]).await?;
                 }
                 Ok(())
             })
@@ -66,16 +64,17 @@ pub async fn keep_ticket(store: &Store, app_id: &str, ticket: Ticket) -> Result<
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement(
+                sql::run(
+                    tx,
                     "INSERT INTO components (app_id, ticket, ticket_at) VALUES (?1, ?2, ?3)
                      ON CONFLICT (app_id) DO UPDATE SET ticket = ?2, ticket_at = ?3
-                     WHERE ticket_at <= ?3",
+                     WHERE components.ticket_at <= ?3",
                     [
                         app_id.into(),
                         ticket.value.expose_secret().into(),
                         ticket.pushed_at.0.into(),
                     ],
-                ))
+                )
                 .await?;
                 Ok(())
             })
@@ -86,7 +85,7 @@ pub async fn keep_ticket(store: &Store, app_id: &str, ticket: Ticket) -> Result<
 /// The newest ticket of a component.
 pub async fn ticket(read: &DatabaseConnection, app_id: &str) -> Result<Option<Ticket>, Error> {
     let sql = "SELECT ticket, ticket_at FROM components WHERE app_id = ?1 AND ticket <> ''";
-    let row = read.query_one_raw(statement(sql, [app_id.into()])).await?;
+    let row = sql::first(read, sql, [app_id.into()]).await?;
     row.map(|row| {
         Ok(Ticket {
             value: SecretString::from(text(&row, 0)?),
@@ -103,11 +102,12 @@ pub async fn note_reconciled(store: &Store, app_id: &str, now: Timestamp) -> Res
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement(
+                sql::run(
+                    tx,
                     "INSERT INTO components (app_id, reconciled_at) VALUES (?1, ?2)
                      ON CONFLICT (app_id) DO UPDATE SET reconciled_at = ?2",
                     [app_id.into(), now.0.into()],
-                ))
+                )
                 .await?;
                 Ok(())
             })
@@ -119,7 +119,7 @@ pub async fn note_reconciled(store: &Store, app_id: &str, now: Timestamp) -> Res
 pub async fn standings(read: &DatabaseConnection) -> Result<Vec<Standing>, Error> {
     let sql = "SELECT key, app_id, ticket_at, reconciled_at FROM components
                WHERE key <> '' ORDER BY key";
-    let rows = read.query_all_raw(statement(sql, [])).await?;
+    let rows = sql::all(read, sql, []).await?;
     let known = |at: Timestamp| (at.0 > 0).then_some(at);
     let standing = |row: &QueryResult| {
         Ok(Standing {

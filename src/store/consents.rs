@@ -1,24 +1,25 @@
 //! Table `consents`.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use crate::journey::ids::FollowerId;
 use crate::policy::consent::Consent;
 use crate::store::Error;
-use crate::store::statement::{int, over, small, text};
+use crate::store::sql::{self, Rows, int, small, text};
 
 /// The consents of these followers.
 pub(super) async fn of(
     tx: &DatabaseTransaction,
     followers: &[FollowerId],
 ) -> Result<Vec<(FollowerId, Consent)>, Error> {
-    let rows = tx
-        .query_all_raw(over(
-            "SELECT c.follower_id, c.template, c.left
-             FROM json_each(?1) AS j CROSS JOIN consents AS c ON c.follower_id = j.value",
-            followers,
-        )?)
-        .await?;
+    let rows = sql::all_over(
+        tx,
+        "SELECT c.follower_id, c.template, c.\"left\"
+         FROM {rows} CROSS JOIN consents AS c WHERE c.follower_id = r.follower_id",
+        Rows::of(followers).int("follower_id", |id| id.0),
+        [],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             let consent = Consent {
@@ -35,18 +36,18 @@ pub(super) async fn put(
     tx: &DatabaseTransaction,
     changed: &[(FollowerId, &Consent)],
 ) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|(follower, consent)| (*follower, &consent.template, consent.left))
-        .collect();
-    tx.execute_raw(over(
-        "INSERT OR REPLACE INTO consents (follower_id, template, left)
-         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
-        &rows,
-    )?)
+    let rows = Rows::of(changed)
+        .int("follower_id", |(follower, _)| follower.0)
+        .text("template", |(_, consent)| consent.template.clone())
+        .int("remaining", |(_, consent)| i64::from(consent.left));
+    sql::run_over(
+        tx,
+        "INSERT INTO consents (follower_id, template, \"left\")
+         SELECT r.follower_id, r.template, r.remaining FROM {rows} WHERE true
+         ON CONFLICT (follower_id, template) DO UPDATE SET \"left\" = excluded.\"left\"",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! Table `deliveries`: what is due, by account, and what is being sent. A row in state 1 is the
 //! intent.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::policy::fare::Fare;
 use crate::policy::grant::Kind;
 use crate::store::Error;
-use crate::store::statement::{int, over, statement};
+use crate::store::leases::Held;
+use crate::store::shards::Sharding;
+use crate::store::sql::{self, Rows, int};
 use crate::store::timers;
 use crate::store::work::DeliveryKey;
 
@@ -19,36 +21,43 @@ pub async fn page(
     after: (Timestamp, EnrollmentId),
     limit: u32,
 ) -> Result<Vec<DeliveryKey>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT account_id, due_at, enrollment_id, generation FROM deliveries
-             WHERE shard = 0 AND account_id = ?1 AND (due_at, enrollment_id) > (?2, ?3)
-                 AND state = 0
-             ORDER BY due_at, enrollment_id LIMIT ?4",
-            [
-                account.0.into(),
-                after.0.0.into(),
-                after.1.0.into(),
-                limit.into(),
-            ],
-        ))
-        .await?;
+    let shard = Sharding::of(read).shard(account);
+    let rows = sql::all(
+        read,
+        "SELECT account_id, due_at, enrollment_id, generation FROM deliveries
+         WHERE shard = ?5 AND account_id = ?1 AND (due_at, enrollment_id) > (?2, ?3)
+             AND state = 0
+         ORDER BY due_at, enrollment_id LIMIT ?4",
+        [
+            account.0.into(),
+            after.0.0.into(),
+            after.1.0.into(),
+            i64::from(limit).into(),
+            i64::from(shard).into(),
+        ],
+    )
+    .await?;
     rows.iter().map(timers::key).collect()
 }
 
-/// The intents of earlier starts: sends of which nobody read the answer.
+/// The intents in these shards of earlier holders: sends of which nobody read the answer.
 pub async fn left_behind(
     read: &DatabaseConnection,
-    epoch: i64,
+    held: &[Held],
     limit: u32,
 ) -> Result<Vec<DeliveryKey>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT account_id, due_at, enrollment_id, generation FROM deliveries
-             WHERE state = 1 AND epoch < ?1 LIMIT ?2",
-            [epoch.into(), limit.into()],
-        ))
-        .await?;
+    let rows = Rows::of(held)
+        .int("shard", |one| i64::from(one.shard))
+        .int("epoch", |one| one.epoch);
+    let rows = sql::all_over(
+        read,
+        "SELECT d.account_id, d.due_at, d.enrollment_id, d.generation
+         FROM {rows} CROSS JOIN deliveries AS d
+         WHERE d.shard = r.shard AND d.state = 1 AND d.epoch < r.epoch LIMIT ?1",
+        rows,
+        [i64::from(limit).into()],
+    )
+    .await?;
     rows.iter().map(timers::key).collect()
 }
 
@@ -58,27 +67,46 @@ pub async fn count(
     account: AccountId,
     limit: u32,
 ) -> Result<i64, Error> {
-    let row = read
-        .query_one_raw(statement(
-            "SELECT count(*) FROM (SELECT 1 FROM deliveries
-             WHERE shard = 0 AND account_id = ?1 LIMIT ?2)",
-            [account.0.into(), limit.into()],
-        ))
-        .await?;
+    let shard = Sharding::of(read).shard(account);
+    let row = sql::first(
+        read,
+        "SELECT count(*) FROM (SELECT 1 FROM deliveries
+         WHERE shard = ?3 AND account_id = ?1 LIMIT ?2) AS found",
+        [
+            account.0.into(),
+            i64::from(limit).into(),
+            i64::from(shard).into(),
+        ],
+    )
+    .await?;
     row.map_or(Ok(0), |row| int(&row, 0))
 }
 
+/// The columns that name a delivery.
+fn named<'a, T>(
+    tx: &DatabaseTransaction,
+    items: &'a [T],
+    key: impl Fn(&T) -> DeliveryKey + Copy,
+) -> Rows<'a, T> {
+    let sharding = Sharding::of(tx);
+    Rows::of(items)
+        .int("shard", |item| i64::from(sharding.shard(key(item).account)))
+        .int("account_id", |item| key(item).account.0)
+        .int("due_at", |item| key(item).due_at.0)
+        .int("enrollment_id", |item| key(item).enrollment.0)
+        .int("generation", |item| i64::from(key(item).generation))
+}
+
 pub(super) async fn insert(tx: &DatabaseTransaction, new: &[DeliveryKey]) -> Result<(), Error> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    tx.execute_raw(over(
+    sql::run_over(
+        tx,
         "INSERT INTO deliveries
              (shard, account_id, due_at, enrollment_id, generation, state, epoch, intent_at)
-         SELECT 0, value ->> 0, value ->> 1, value ->> 2, value ->> 3, 0, 0, 0
-         FROM json_each(?1)",
-        new,
-    )?)
+         SELECT r.shard, r.account_id, r.due_at, r.enrollment_id, r.generation, 0, 0, 0
+         FROM {rows}",
+        named(tx, new, |key| *key),
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -89,19 +117,15 @@ pub(super) async fn delete(
     keys: &[DeliveryKey],
     sending: bool,
 ) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let sql = if sending {
-        "DELETE FROM deliveries WHERE state = 1 AND (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
-              FROM json_each(?1))"
-    } else {
-        "DELETE FROM deliveries WHERE state = 0 AND (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
-              FROM json_each(?1))"
-    };
-    tx.execute_raw(over(sql, keys)?).await?;
+    sql::run_over(
+        tx,
+        "DELETE FROM deliveries WHERE state = ?1
+             AND (shard, account_id, due_at, enrollment_id) IN
+                 (SELECT r.shard, r.account_id, r.due_at, r.enrollment_id FROM {rows})",
+        named(tx, keys, |key| *key),
+        [i64::from(sending).into()],
+    )
+    .await?;
     Ok(())
 }
 
@@ -111,35 +135,46 @@ pub(super) async fn delete_void(
     tx: &DatabaseTransaction,
     keys: &[DeliveryKey],
 ) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let sql = "DELETE FROM deliveries WHERE state = 0
-             AND (shard, account_id, due_at, enrollment_id) IN
-                 (SELECT 0, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1))
-             AND generation IN (SELECT value ->> 3 FROM json_each(?1))";
-    tx.execute_raw(over(sql, keys)?).await?;
+    sql::run_over(
+        tx,
+        "DELETE FROM deliveries WHERE state = 0
+             AND (shard, account_id, due_at, enrollment_id, generation) IN
+                 (SELECT r.shard, r.account_id, r.due_at, r.enrollment_id, r.generation
+                  FROM {rows})",
+        named(tx, keys, |key| *key),
+        [],
+    )
+    .await?;
     Ok(())
+}
+
+/// An intent as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intent {
+    pub(super) key: DeliveryKey,
+    pub(super) fare: Fare,
+    /// Under which its shard is held.
+    pub(super) epoch: i64,
 }
 
 /// Commits intents: from here on only an answer ends them.
 pub(super) async fn intend(
     tx: &DatabaseTransaction,
-    intents: &[(DeliveryKey, Fare)],
-    epoch: i64,
+    intents: &[Intent],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let mut kinds: Vec<Fare> = Vec::new();
-    for (_, fare) in intents {
-        if !kinds.contains(fare) {
-            kinds.push(*fare);
+    let mut kinds: Vec<(Fare, i64)> = Vec::new();
+    for one in intents {
+        if !kinds.contains(&(one.fare, one.epoch)) {
+            kinds.push((one.fare, one.epoch));
         }
     }
     // Few kinds, many intents: one statement for each kind keeps the sets plain keys.
-    for kind in kinds {
-        let alike = intents.iter().filter(|(_, fare)| *fare == kind);
-        let keys: Vec<_> = alike.map(|(key, _)| *key).collect();
-        mark(tx, &keys, 1, epoch, now, kind).await?;
+    for (fare, epoch) in kinds {
+        let alike = intents.iter();
+        let alike = alike.filter(|one| one.fare == fare && one.epoch == epoch);
+        let keys: Vec<_> = alike.map(|one| one.key).collect();
+        mark(tx, &keys, (1, epoch), now, fare).await?;
     }
     Ok(())
 }
@@ -147,51 +182,44 @@ pub(super) async fn intend(
 /// Writes intents of deliveries that were due at once and have no row yet.
 pub(super) async fn insert_intents(
     tx: &DatabaseTransaction,
-    intents: &[(DeliveryKey, Fare)],
-    epoch: i64,
+    intents: &[Intent],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let keys: Vec<_> = intents.iter().map(|(key, _)| *key).collect();
+    let keys: Vec<_> = intents.iter().map(|one| one.key).collect();
     insert(tx, &keys).await?;
-    intend(tx, intents, epoch, now).await
+    intend(tx, intents, now).await
 }
 
 /// Makes intents merely due again.
 pub(super) async fn give_back(tx: &DatabaseTransaction, keys: &[DeliveryKey]) -> Result<(), Error> {
     let fare = Fare::customer_message(None);
-    mark(tx, keys, 0, 0, Timestamp(0), fare).await
+    mark(tx, keys, (0, 0), Timestamp(0), fare).await
 }
 
 async fn mark(
     tx: &DatabaseTransaction,
     keys: &[DeliveryKey],
-    state: i64,
-    epoch: i64,
+    (state, epoch): (i64, i64),
     at: Timestamp,
     fare: Fare,
 ) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
-    }
     // Not UPDATE … FROM: SQLite would walk the whole table once for each key.
-    let mut marked = over(
-        "UPDATE deliveries SET state = ?2, epoch = ?3, intent_at = ?4, carrier = ?5,
-             grant_kind = ?6, fallback = ?7
+    sql::run_over(
+        tx,
+        "UPDATE deliveries SET state = ?1, epoch = ?2, intent_at = ?3, carrier = ?4,
+             grant_kind = ?5, fallback = ?6
          WHERE (shard, account_id, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 0, value ->> 1, value ->> 2
-              FROM json_each(?1))",
-        keys,
-    )?;
-    if let Some(values) = &mut marked.values {
-        values.0.extend([
+             (SELECT r.shard, r.account_id, r.due_at, r.enrollment_id FROM {rows})",
+        named(tx, keys, |key| *key),
+        [
             state.into(),
             epoch.into(),
             at.0.into(),
             fare.carrier.number().into(),
             fare.grant.map_or(0, Kind::number).into(),
             fare.fallback.map_or(0, |at| i64::from(at) + 1).into(),
-        ]);
-    }
-    tx.execute_raw(marked).await?;
+        ],
+    )
+    .await?;
     Ok(())
 }

@@ -9,16 +9,24 @@ use crate::journey::ids::{AccountId, EnrollmentId, FollowerId, VersionId};
 use crate::policy::fare::Fare;
 use crate::policy::grant::Kind;
 use crate::store::Error;
-use crate::store::statement::{flag, instant, int, over, small, text};
+use crate::store::sql::{self, Rows, flag, instant, int, small, text};
 
 /// The columns of an enrollment under the name `e`, in the order that `enrollment` reads.
 pub const COLUMNS: &str = "e.id, e.version_id, e.enrolled_at, e.plan, e.step, e.wake_at,
     e.generation, e.state, e.attempt, e.entry, e.resent";
 
 /// The delivery of an enrollment under the name `d`, if it is being sent.
-pub const SENDING: &str = "LEFT JOIN deliveries AS d ON d.shard = 0
-    AND d.account_id = e.account_id AND d.due_at = e.wake_at AND d.enrollment_id = e.id
-    AND d.state = 1";
+pub fn sending(on: &impl ConnectionTrait) -> &'static str {
+    sql::dialect(
+        on,
+        "LEFT JOIN deliveries AS d ON d.shard = 0 AND d.account_id = e.account_id
+             AND d.due_at = e.wake_at AND d.enrollment_id = e.id AND d.state = 1",
+        // The shard stands in the follower's id (`shards`).
+        "LEFT JOIN deliveries AS d ON d.shard = (e.id >> 16) & 255
+             AND d.account_id = e.account_id AND d.due_at = e.wake_at
+             AND d.enrollment_id = e.id AND d.state = 1",
+    )
+}
 
 /// An enrollment from a row of `COLUMNS` followed by `d.intent_at`.
 pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
@@ -77,17 +85,15 @@ pub(super) async fn of(
     tx: &DatabaseTransaction,
     followers: &[FollowerId],
 ) -> Result<Vec<(Enrollment, Option<Fare>)>, Error> {
+    let sending = sending(tx);
     let sql = format!(
         "SELECT {COLUMNS}, d.intent_at, d.carrier, d.grant_kind, d.fallback
-         FROM json_each(?1) AS j
-         CROSS JOIN enrollments AS e ON e.id BETWEEN j.value ->> 0 AND j.value ->> 1
-         {SENDING}"
+         FROM {{rows}} JOIN enrollments AS e ON e.id BETWEEN r.first AND r.last {sending}"
     );
-    let ranges: Vec<_> = followers
-        .iter()
-        .map(|follower| EnrollmentId::range(*follower))
-        .collect();
-    let rows = tx.query_all_raw(over(&sql, &ranges)?).await?;
+    let ranges = Rows::of(followers)
+        .int("first", |follower| EnrollmentId::range(*follower).0.0)
+        .int("last", |follower| EnrollmentId::range(*follower).1.0);
+    let rows = sql::all_over(tx, &sql, ranges, []).await?;
     rows.iter()
         .map(|row| {
             let enrollment = enrollment(row)?;
@@ -111,92 +117,62 @@ fn fare(row: &QueryResult) -> Result<Fare, Error> {
     })
 }
 
+/// What every write of an enrollment may change.
+fn changing<'a, T>(items: &'a [T], one: impl Fn(&T) -> &Enrollment + Copy) -> Rows<'a, T> {
+    Rows::of(items)
+        .int("id", move |item| one(item).id.0)
+        .int("step", move |item| i64::from(one(item).step))
+        .int("wake_at", move |item| one(item).wake_at.0)
+        .int("generation", move |item| i64::from(one(item).generation))
+        .int("state", move |item| one(item).state.number())
+        .int("attempt", move |item| i64::from(one(item).attempt))
+        .int("entry", move |item| i64::from(one(item).entry))
+        .int("resent", move |item| i64::from(one(item).resent))
+}
+
 pub(super) async fn insert(
     tx: &DatabaseTransaction,
     new: &[(AccountId, &Enrollment)],
 ) -> Result<(), Error> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = new
-        .iter()
-        .map(|(account, one)| {
-            (
-                one.id,
-                *account,
-                one.version,
-                one.enrolled_at,
-                write_plan(&one.plan, one.enrolled_at),
-                one.step,
-                one.wake_at,
-                (
-                    one.generation,
-                    one.state.number(),
-                    one.attempt,
-                    one.entry,
-                    u8::from(one.resent),
-                ),
-            )
-        })
-        .collect();
-    tx.execute_raw(over(
+    let rows = changing(new, |(_, one)| one)
+        .int("account_id", |(account, _)| account.0)
+        .int("version_id", |(_, one)| one.version.0)
+        .int("enrolled_at", |(_, one)| one.enrolled_at.0)
+        .text("plan", |(_, one)| write_plan(&one.plan, one.enrolled_at));
+    sql::run_over(
+        tx,
         "INSERT INTO enrollments (id, account_id, version_id, enrolled_at, plan, step, wake_at,
              generation, state, attempt, entry, resent)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]',
-             value ->> '$[7][3]', value ->> '$[7][4]'
-         FROM json_each(?1)",
-        &rows,
-    )?)
+         SELECT r.id, r.account_id, r.version_id, r.enrolled_at, r.plan, r.step, r.wake_at,
+             r.generation, r.state, r.attempt, r.entry, r.resent
+         FROM {rows}",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
 
 pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Enrollment]) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|one| {
-            (
-                one.id,
-                one.step,
-                one.wake_at,
-                one.generation,
-                one.state.number(),
-                one.attempt,
-                one.entry,
-                u8::from(one.resent),
-            )
-        })
-        .collect();
-    tx.execute_raw(over(
-        "UPDATE enrollments SET step = j.value ->> 1, wake_at = j.value ->> 2,
-             generation = j.value ->> 3, state = j.value ->> 4, attempt = j.value ->> 5,
-             entry = j.value ->> 6, resent = j.value ->> 7
-         FROM json_each(?1) AS j WHERE enrollments.id = j.value ->> 0",
-        &rows,
-    )?)
+    sql::run_over(
+        tx,
+        "UPDATE enrollments SET step = r.step, wake_at = r.wake_at, generation = r.generation,
+             state = r.state, attempt = r.attempt, entry = r.entry, resent = r.resent
+         FROM {rows} WHERE enrollments.id = r.id",
+        changing(changed, |one| one),
+        [],
+    )
     .await?;
     Ok(())
 }
 
 /// Writes the plans that `late: shift` moved.
 pub(super) async fn replan(tx: &DatabaseTransaction, moved: &[&Enrollment]) -> Result<(), Error> {
-    if moved.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = moved
-        .iter()
-        .map(|one| (one.id, write_plan(&one.plan, one.enrolled_at)))
-        .collect();
-    tx.execute_raw(over(
-        "UPDATE enrollments SET plan = j.value ->> 1
-         FROM json_each(?1) AS j WHERE enrollments.id = j.value ->> 0",
-        &rows,
-    )?)
-    .await?;
+    let rows = Rows::of(moved)
+        .int("id", |one| one.id.0)
+        .text("plan", |one| write_plan(&one.plan, one.enrolled_at));
+    let sql = "UPDATE enrollments SET plan = r.plan FROM {rows} WHERE enrollments.id = r.id";
+    sql::run_over(tx, sql, rows, []).await?;
     Ok(())
 }
 

@@ -19,7 +19,8 @@ use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::journey::receive::Effects;
 use crate::store::batch::Batch;
 use crate::store::load::Before;
-use crate::store::statement::{int, over, statement, text};
+use crate::store::shards::Sharding;
+use crate::store::sql::{self, Rows, int, text};
 use crate::store::{Error, followers};
 
 /// What every pseudonym begins with. No openid does: the platform's have no spaces, and callbacks
@@ -78,12 +79,12 @@ impl Pseudonyms {
             what: "ask the system for random bytes".to_owned(),
             source: std::io::Error::other(error.to_string()),
         })?;
-        connection
-            .execute_raw(statement(
-                "INSERT OR IGNORE INTO erasure (id, salt) VALUES (1, ?1)",
-                [salt.to_vec().into()],
-            ))
-            .await?;
+        sql::run(
+            connection,
+            "INSERT INTO erasure (id, salt) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+            [salt.to_vec().into()],
+        )
+        .await?;
         Ok(Self::find(connection)
             .await?
             .unwrap_or_else(|| Self::new(&salt)))
@@ -91,9 +92,7 @@ impl Pseudonyms {
 
     /// The store's own, where there is one.
     pub(super) async fn find(connection: &impl ConnectionTrait) -> Result<Option<Self>, Error> {
-        let row = connection
-            .query_one_raw(statement("SELECT salt FROM erasure WHERE id = 1", []))
-            .await?;
+        let row = sql::first(connection, "SELECT salt FROM erasure WHERE id = 1", []).await?;
         let Some(row) = row else { return Ok(None) };
         let salt: Vec<u8> = row.try_get_by_index(0)?;
         Ok(Some(Self::new(&salt)))
@@ -120,35 +119,37 @@ pub(super) async fn erase(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> 
     if forgotten.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = forgotten
-        .iter()
-        .map(|one| {
-            let (first, last) = EnrollmentId::range(one.follower);
-            (one.account, one.follower, &one.openid, first, last)
-        })
-        .collect();
     for sql in [
-        "UPDATE receipts SET detail = NULL FROM json_each(?1) AS j
-         WHERE receipts.account_id = j.value ->> 0 AND receipts.follower_id = j.value ->> 1
+        "UPDATE receipts SET detail = NULL FROM {rows}
+         WHERE receipts.account_id = r.account_id AND receipts.follower_id = r.follower_id
              AND receipts.detail IS NOT NULL",
-        "DELETE FROM grants WHERE follower_id IN (SELECT value ->> 1 FROM json_each(?1))",
-        "DELETE FROM consents WHERE follower_id IN (SELECT value ->> 1 FROM json_each(?1))",
+        "DELETE FROM grants WHERE follower_id IN (SELECT r.follower_id FROM {rows})",
+        "DELETE FROM consents WHERE follower_id IN (SELECT r.follower_id FROM {rows})",
         "DELETE FROM tag_changes WHERE (account_id, follower_id) IN
-             (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
-        "UPDATE outcomes SET detail = replace(detail, j.value ->> 2, '…') FROM json_each(?1) AS j
-         WHERE outcomes.enrollment_id BETWEEN j.value ->> 3 AND j.value ->> 4
-             AND j.value ->> 2 <> '' AND instr(outcomes.detail, j.value ->> 2) > 0",
+             (SELECT r.account_id, r.follower_id FROM {rows})",
+        "UPDATE outcomes SET detail = replace(outcomes.detail, r.openid, '…') FROM {rows}
+         WHERE outcomes.enrollment_id BETWEEN r.first AND r.last
+             AND r.openid <> '' AND replace(outcomes.detail, r.openid, '') <> outcomes.detail",
         // The list is read again from its beginning: what is known already costs little.
         "UPDATE syncs SET next_openid = '' WHERE next_openid <> '' AND (account_id, next_openid) IN
-             (SELECT value ->> 0, value ->> 2 FROM json_each(?1))",
+             (SELECT r.account_id, r.openid FROM {rows})",
     ] {
-        tx.execute_raw(over(sql, &rows)?).await?;
+        sql::run_over(tx, sql, rows(forgotten), []).await?;
     }
     overwrite(tx, false).await
 }
 
+fn rows(forgotten: &[Forgotten]) -> Rows<'_, Forgotten> {
+    Rows::of(forgotten)
+        .int("account_id", |one| one.account.0)
+        .int("follower_id", |one| one.follower.0)
+        .text("openid", |one| one.openid.clone())
+        .int("first", |one| EnrollmentId::range(one.follower).0.0)
+        .int("last", |one| EnrollmentId::range(one.follower).1.0)
+}
+
 /// Before the rows of these people change: from here until `erase` has ended, bytes of the file that
-/// are freed are overwritten. Not always, because every other deletion would pay for it.
+/// are freed are overwritten, on SQLite. Not always, because every other deletion would pay for it.
 pub(super) async fn begin(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> Result<(), Error> {
     if forgotten.is_empty() {
         return Ok(());
@@ -157,15 +158,19 @@ pub(super) async fn begin(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> 
 }
 
 async fn overwrite(tx: &DatabaseTransaction, on: bool) -> Result<(), Error> {
+    // PostgreSQL has no such switch: vacuum and WAL, which let go of old bytes, are the operator's.
+    if sql::has_other_writers(tx) {
+        return Ok(());
+    }
     let sql = match on {
         true => "PRAGMA secure_delete = ON",
         false => "PRAGMA secure_delete = OFF",
     };
-    tx.query_all_raw(statement(sql, [])).await?;
+    sql::all(tx, sql, []).await?;
     Ok(())
 }
 
-/// Ids that one look for people who left passes over, and people of one answer.
+/// Rows that one look for people who left passes over, and people of one answer.
 const WINDOW: i64 = 50_000;
 const LEFT_MAX: u32 = 500;
 
@@ -175,16 +180,17 @@ pub async fn left(
     after: i64,
 ) -> Result<(BTreeMap<AccountId, Vec<String>>, Option<i64>), Error> {
     let highest = followers::highest_id(read).await?;
-    let until = after.saturating_add(WINDOW).min(highest);
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT id, account_id, openid FROM followers
-             WHERE id > ?1 AND id <= ?2 AND following = 0 AND left_at > 0
-                 AND substr(openid, 1, length(?3)) <> ?3
-             ORDER BY id LIMIT ?4",
-            [after.into(), until.into(), PREFIX.into(), LEFT_MAX.into()],
-        ))
-        .await?;
+    let window = Sharding::of(read).follower(WINDOW, AccountId::default()).0;
+    let until = after.saturating_add(window).min(highest);
+    let rows = sql::all(
+        read,
+        "SELECT id, account_id, openid FROM followers
+         WHERE id > ?1 AND id <= ?2 AND following = 0 AND left_at > 0
+             AND substr(openid, 1, length(?3)) <> ?3
+         ORDER BY id LIMIT ?4",
+        [after.into(), until.into(), PREFIX.into(), LEFT_MAX.into()],
+    )
+    .await?;
     let mut left: BTreeMap<AccountId, Vec<String>> = BTreeMap::new();
     let mut last = None;
     for row in &rows {

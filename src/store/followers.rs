@@ -2,12 +2,11 @@
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use crate::clock::Timestamp;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, FollowerId};
 use crate::store::Error;
 use crate::store::erasure::Pseudonyms;
-use crate::store::statement::{flag, instant, int, over, statement, text, text_or_none};
+use crate::store::sql::{self, Rows, flag, instant, int, text, text_or_none};
 
 /// The columns of a follower under the name `f`.
 pub(super) const COLUMNS: &str =
@@ -42,15 +41,19 @@ pub(super) async fn by_openid(
     pseudonyms: &Pseudonyms,
     names: &[(AccountId, &str)],
 ) -> Result<Vec<(Follower, String)>, Error> {
-    let sql = format!(
-        "SELECT {COLUMNS}, j.value ->> 1 FROM json_each(?1) AS j CROSS JOIN followers AS f
-         ON f.account_id = j.value ->> 0 AND f.openid IN (j.value ->> 1, j.value ->> 2)"
-    );
     let names: Vec<_> = names
         .iter()
-        .map(|(account, openid)| (account, openid, pseudonyms.of(*account, openid)))
+        .map(|(account, openid)| (*account, *openid, pseudonyms.of(*account, openid)))
         .collect();
-    let rows = connection.query_all_raw(over(&sql, &names)?).await?;
+    let rows = Rows::of(&names)
+        .int("account_id", |(account, _, _)| account.0)
+        .text("openid", |(_, openid, _)| (*openid).to_owned())
+        .text("pseudonym", |(_, _, pseudonym)| pseudonym.clone());
+    let sql = format!(
+        "SELECT {COLUMNS}, r.openid FROM {{rows}} CROSS JOIN followers AS f
+         WHERE f.account_id = r.account_id AND f.openid IN (r.openid, r.pseudonym)"
+    );
+    let rows = sql::all_over(connection, &sql, rows, []).await?;
     rows.iter()
         .map(|row| Ok((follower(row)?, text(row, 12)?)))
         .collect()
@@ -67,89 +70,72 @@ pub(super) async fn named(
     Ok(found.into_iter().next().map(|(follower, _)| follower))
 }
 
-/// The followers with these ids.
+/// The followers with these ids. Where others write too, nobody else changes them, nor what belongs to
+/// them, until this transaction ends.
 pub(super) async fn by_id(
     tx: &DatabaseTransaction,
     ids: &[FollowerId],
 ) -> Result<Vec<Follower>, Error> {
+    let locked = sql::dialect(tx, "", "ORDER BY f.id FOR UPDATE OF f");
     let sql = format!(
-        "SELECT {COLUMNS} FROM json_each(?1) AS j CROSS JOIN followers AS f ON f.id = j.value"
+        "SELECT {COLUMNS} FROM {{rows}} CROSS JOIN followers AS f WHERE f.id = r.id {locked}"
     );
-    let rows = tx.query_all_raw(over(&sql, ids)?).await?;
+    let rows = Rows::of(ids).int("id", |id| id.0);
+    let rows = sql::all_over(tx, &sql, rows, []).await?;
     rows.iter().map(follower).collect()
 }
 
 /// The highest id in use; new ones are counted up from there.
 pub(super) async fn highest_id(connection: &impl ConnectionTrait) -> Result<i64, Error> {
-    let row = connection
-        .query_one_raw(statement("SELECT coalesce(max(id), 0) FROM followers", []))
-        .await?;
+    let row = sql::first(connection, "SELECT coalesce(max(id), 0) FROM followers", []).await?;
     row.map_or(Ok(0), |row| int(&row, 0))
 }
 
-type Row<'a> = (
-    FollowerId,
-    AccountId,
-    &'a str,
-    u8,
-    u8,
-    Timestamp,
-    Timestamp,
-    Timestamp,
-    Option<&'a str>,
-    Option<&'a str>,
-    (Option<String>, Timestamp),
-);
-
-fn row(follower: &Follower) -> Row<'_> {
-    let tags = (!follower.tags.is_empty())
-        .then(|| serde_json::to_string(&follower.tags).unwrap_or_default());
-    (
-        follower.id,
-        follower.account,
-        &follower.openid,
-        u8::from(follower.following),
-        u8::from(follower.muted),
-        follower.followed_at,
-        follower.last_event_at,
-        follower.last_sent_at,
-        follower.language.as_deref(),
-        follower.scene.as_deref(),
-        (tags, follower.left_at),
-    )
+fn changing<'a>(changed: &'a [&Follower]) -> Rows<'a, &'a Follower> {
+    Rows::of(changed)
+        .int("id", |one| one.id.0)
+        .int("following", |one| i64::from(one.following))
+        .int("muted", |one| i64::from(one.muted))
+        .int("followed_at", |one| one.followed_at.0)
+        .int("last_event_at", |one| one.last_event_at.0)
+        .int("last_sent_at", |one| one.last_sent_at.0)
+        .text_or_none("language", |one| one.language.clone())
+        .text_or_none("scene", |one| one.scene.clone())
+        .text_or_none("tags", |one| {
+            (!one.tags.is_empty()).then(|| serde_json::to_string(&one.tags).unwrap_or_default())
+        })
+        .int("left_at", |one| one.left_at.0)
 }
 
 pub(super) async fn insert(tx: &DatabaseTransaction, new: &[&Follower]) -> Result<(), Error> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = new.iter().map(|follower| row(follower)).collect();
-    tx.execute_raw(over(
+    let rows = changing(new)
+        .int("account_id", |one| one.account.0)
+        .text("openid", |one| one.openid.clone());
+    sql::run_over(
+        tx,
         "INSERT INTO followers (id, account_id, openid, following, muted, followed_at,
              last_event_at, last_sent_at, language, scene, tags, left_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> '$[10][0]',
-             value ->> '$[10][1]'
-         FROM json_each(?1)",
-        &rows,
-    )?)
+         SELECT r.id, r.account_id, r.openid, r.following, r.muted, r.followed_at,
+             r.last_event_at, r.last_sent_at, r.language, r.scene, r.tags, r.left_at
+         FROM {rows}",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
 
 pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Follower]) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changed.iter().map(|follower| row(follower)).collect();
-    tx.execute_raw(over(
-        "UPDATE followers SET following = j.value ->> 3, muted = j.value ->> 4,
-             followed_at = j.value ->> 5, last_event_at = j.value ->> 6,
-             last_sent_at = j.value ->> 7, language = j.value ->> 8, scene = j.value ->> 9,
-             tags = j.value ->> '$[10][0]', left_at = j.value ->> '$[10][1]'
-         FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
-        &rows,
-    )?)
+    sql::run_over(
+        tx,
+        "UPDATE followers SET following = r.following, muted = r.muted,
+             followed_at = r.followed_at, last_event_at = r.last_event_at,
+             last_sent_at = r.last_sent_at, language = r.language, scene = r.scene,
+             tags = r.tags, left_at = r.left_at
+         FROM {rows} WHERE followers.id = r.id",
+        changing(changed),
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -157,15 +143,10 @@ pub(super) async fn update(tx: &DatabaseTransaction, changed: &[&Follower]) -> R
 /// Gives followers other names: a pseudonym, or the openid of somebody who has come back. A
 /// statement of its own, because every other update leaves the index alone.
 pub(super) async fn rename(tx: &DatabaseTransaction, renamed: &[&Follower]) -> Result<(), Error> {
-    if renamed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = renamed.iter().map(|one| (one.id, &one.openid)).collect();
-    tx.execute_raw(over(
-        "UPDATE followers SET openid = j.value ->> 1
-         FROM json_each(?1) AS j WHERE followers.id = j.value ->> 0",
-        &rows,
-    )?)
-    .await?;
+    let rows = Rows::of(renamed)
+        .int("id", |one| one.id.0)
+        .text("openid", |one| one.openid.clone());
+    let sql = "UPDATE followers SET openid = r.openid FROM {rows} WHERE followers.id = r.id";
+    sql::run_over(tx, sql, rows, []).await?;
     Ok(())
 }

@@ -1,24 +1,25 @@
 //! Table `grants`.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use crate::journey::ids::FollowerId;
 use crate::policy::grant::{Grant, Kind, Opener};
 use crate::store::Error;
-use crate::store::statement::{instant, int, over, small};
+use crate::store::sql::{self, Rows, instant, int, small};
 
 /// The grants of these followers.
 pub(super) async fn of(
     tx: &DatabaseTransaction,
     followers: &[FollowerId],
 ) -> Result<Vec<(FollowerId, Grant)>, Error> {
-    let rows = tx
-        .query_all_raw(over(
-            "SELECT g.follower_id, g.kind, g.opens_at, g.closes_at, g.quota, g.spent, g.opened_by
-             FROM json_each(?1) AS j CROSS JOIN grants AS g ON g.follower_id = j.value",
-            followers,
-        )?)
-        .await?;
+    let rows = sql::all_over(
+        tx,
+        "SELECT g.follower_id, g.kind, g.opens_at, g.closes_at, g.quota, g.spent, g.opened_by
+         FROM {rows} CROSS JOIN grants AS g WHERE g.follower_id = r.follower_id",
+        Rows::of(followers).int("follower_id", |id| id.0),
+        [],
+    )
+    .await?;
     let mut grants = Vec::with_capacity(rows.len());
     for row in &rows {
         // A kind of a later release: leave it alone.
@@ -43,31 +44,25 @@ pub(super) async fn put(
     tx: &DatabaseTransaction,
     changed: &[(FollowerId, Grant)],
 ) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|(follower, grant)| {
-            (
-                *follower,
-                grant.kind.number(),
-                grant.opens_at,
-                grant.closes_at,
-                grant.quota,
-                grant.spent,
-                grant.opened_by.number(),
-            )
-        })
-        .collect();
-    tx.execute_raw(over(
-        "INSERT OR REPLACE INTO grants (follower_id, kind, opens_at, closes_at, quota, spent,
-             opened_by)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6
-         FROM json_each(?1)",
-        &rows,
-    )?)
+    let rows = Rows::of(changed)
+        .int("follower_id", |(follower, _)| follower.0)
+        .int("kind", |(_, grant)| grant.kind.number())
+        .int("opens_at", |(_, grant)| grant.opens_at.0)
+        .int("closes_at", |(_, grant)| grant.closes_at.0)
+        .int("quota", |(_, grant)| i64::from(grant.quota))
+        .int("spent", |(_, grant)| i64::from(grant.spent))
+        .int("opened_by", |(_, grant)| grant.opened_by.number());
+    sql::run_over(
+        tx,
+        "INSERT INTO grants (follower_id, kind, opens_at, closes_at, quota, spent, opened_by)
+         SELECT r.follower_id, r.kind, r.opens_at, r.closes_at, r.quota, r.spent, r.opened_by
+         FROM {rows} WHERE true
+         ON CONFLICT (follower_id, kind) DO UPDATE SET opens_at = excluded.opens_at,
+             closes_at = excluded.closes_at, quota = excluded.quota, spent = excluded.spent,
+             opened_by = excluded.opened_by",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::policy::recall::recall;
 use crate::store::erasure::Pseudonyms;
 use crate::store::replies::Reply;
 use crate::store::work::Work;
-use crate::store::{Error, consents, enrollments, followers, grants, replies};
+use crate::store::{Error, consents, enrollments, followers, grants, replies, sql};
 
 /// One follower as loaded and as changed.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl People {
         pseudonyms: &Pseudonyms,
         with_consents: bool,
     ) -> Result<Self, Error> {
-        let (names, ids) = concerned(works);
+        let (names, mut ids) = concerned(works);
         let mut people = Self::default();
         let mut found = Vec::new();
         if !names.is_empty() {
@@ -104,10 +104,12 @@ impl People {
                 found.push(follower);
             }
         }
-        if !ids.is_empty() {
-            let ids: Vec<_> = ids.into_iter().collect();
-            found.extend(followers::by_id(tx, &ids).await?);
+        if sql::has_other_writers(tx) {
+            // Locked all at once in the order of ids, and read as nobody changes them any more.
+            ids.extend(found.drain(..).map(|follower| follower.id));
         }
+        let ids: Vec<_> = ids.into_iter().collect();
+        found.extend(followers::by_id(tx, &ids).await?);
         for follower in found {
             let id = follower.id;
             let person = Person::new(Passages {

@@ -1,5 +1,8 @@
 //! Migrations: the numbered SQL files of `migrations/`, embedded and applied in order.
+//!
+//! Each number stands there twice, once in the words of each database.
 
+use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::prelude::*;
 
 use crate::store::Error;
@@ -11,36 +14,32 @@ pub(super) async fn apply(connection: &sea_orm::DatabaseConnection) -> Result<()
 
 struct Files;
 
+macro_rules! file {
+    ($name:literal) => {
+        Box::new(File {
+            name: $name,
+            sqlite: include_str!(concat!("../../migrations/sqlite/", $name, ".sql")),
+            postgres: include_str!(concat!("../../migrations/postgres/", $name, ".sql")),
+        })
+    };
+}
+
 impl MigratorTrait for Files {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(File {
-                name: "0001_follow",
-                sql: include_str!("../../migrations/sqlite/0001_follow.sql"),
-            }),
-            Box::new(File {
-                name: "0002_carriers",
-                sql: include_str!("../../migrations/sqlite/0002_carriers.sql"),
-            }),
-            Box::new(File {
-                name: "0003_components",
-                sql: include_str!("../../migrations/sqlite/0003_components.sql"),
-            }),
-            Box::new(File {
-                name: "0004_sync",
-                sql: include_str!("../../migrations/sqlite/0004_sync.sql"),
-            }),
-            Box::new(File {
-                name: "0005_health",
-                sql: include_str!("../../migrations/sqlite/0005_health.sql"),
-            }),
+            file!("0001_follow"),
+            file!("0002_carriers"),
+            file!("0003_components"),
+            file!("0004_sync"),
+            file!("0005_health"),
         ]
     }
 }
 
 struct File {
     name: &'static str,
-    sql: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
 }
 
 impl MigrationName for File {
@@ -52,10 +51,11 @@ impl MigrationName for File {
 #[async_trait::async_trait]
 impl MigrationTrait for File {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .get_connection()
-            .execute_unprepared(self.sql)
-            .await
-            .map(|_| ())
+        let connection = manager.get_connection();
+        let sql = match connection.get_database_backend() {
+            DbBackend::Postgres => self.postgres,
+            _ => self.sqlite,
+        };
+        connection.execute_unprepared(sql).await.map(|_| ())
     }
 }

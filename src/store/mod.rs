@@ -23,18 +23,21 @@ mod followers;
 mod grants;
 pub mod health;
 mod intent;
+pub mod leases;
 mod load;
 mod migrations;
 pub mod outcomes;
 pub mod overview;
 pub mod pauses;
+mod postgres;
 pub mod receipts;
 pub mod reconcile;
 mod replies;
 mod report;
 mod save;
+pub mod shards;
+mod sql;
 mod sqlite;
-mod statement;
 pub mod syncs;
 pub mod tags;
 pub mod timeline;
@@ -61,12 +64,14 @@ use crate::store::health::Tallies;
 use crate::store::pauses::Pause;
 
 use erasure::Pseudonyms;
+use leases::{Holding, Leases};
+use shards::Sharding;
 pub use writer::Writer;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// `sqlite://path`; the file is made when it is not there.
+    /// `sqlite://path`, whose file is made when it is not there, or `postgres://…`.
     pub url: String,
     /// What is due within this span is armed as a delivery at once, without passing the wheel.
     pub lead: Duration,
@@ -207,9 +212,9 @@ pub struct Store {
     read: DatabaseConnection,
     writer: Writer,
     knowledge: Arc<Knowledge>,
-    /// Number of this start of the store; intents of earlier starts are unknown sends.
-    epoch: i64,
-    path: PathBuf,
+    leases: Leases,
+    /// The file of an embedded store.
+    path: Option<PathBuf>,
     hints: Hints,
     /// Wakes whoever reconciles followers: something was asked for.
     reconcile: tokio::sync::Notify,
@@ -226,13 +231,24 @@ impl Store {
         settings: &StoreSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
-        let path = sqlite::path_of(&settings.url)?;
-        let lock = sqlite::lock(&path)?;
-        sqlite::create(&path)?;
-        let write = sqlite::connect_writer(&path).await?;
-        migrations::apply(&write).await?;
-        let epoch = sqlite::next_epoch(&write, clock.now()).await?;
-        let read = sqlite::connect_readers(&path).await?;
+        let mut embedded = None;
+        let (write, read) = if postgres::is_url(&settings.url) {
+            let write = postgres::connect_writer(&settings.url).await?;
+            migrations::apply(&write).await?;
+            (write, postgres::connect_readers(&settings.url).await?)
+        } else {
+            let path = sqlite::path_of(&settings.url)?;
+            let lock = sqlite::lock(&path)?;
+            sqlite::create(&path)?;
+            let write = sqlite::connect_writer(&path).await?;
+            migrations::apply(&write).await?;
+            let read = sqlite::connect_readers(&path).await?;
+            embedded = Some((path, lock));
+            (write, read)
+        };
+        let epoch = leases::next_epoch(&write, clock.now()).await?;
+        let leases = Leases::new(Holding::all(Sharding::of(&write), epoch));
+        let (path, lock) = embedded.unzip();
         let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
         knowledge.set_pauses(pauses::all(&read).await?);
         let health = Arc::new(Tallies::default());
@@ -243,7 +259,7 @@ impl Store {
             knowledge: Arc::clone(&knowledge),
             clock,
             lead: settings.lead,
-            epoch,
+            leases: leases.clone(),
             armed_tx,
             hints: hints.clone(),
             health: Arc::clone(&health),
@@ -253,13 +269,13 @@ impl Store {
             read,
             writer,
             knowledge,
-            epoch,
+            leases,
             path,
             hints,
             reconcile: tokio::sync::Notify::new(),
             health,
             task: std::sync::Mutex::new(Some(task)),
-            _lock: Some(lock),
+            _lock: lock,
         };
         Ok((Arc::new(store), armed_rx))
     }
@@ -283,8 +299,9 @@ impl Store {
         &self.health
     }
 
-    pub fn epoch(&self) -> i64 {
-        self.epoch
+    /// Which shards are ours.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// Notes that somebody could not be told of due deliveries.
@@ -307,10 +324,20 @@ impl Store {
         self.reconcile.notified().await;
     }
 
-    /// Bytes of the database and its write-ahead log on disk.
-    pub fn disk_bytes(&self) -> u64 {
+    /// Bytes of the database and its write-ahead log on disk, as far as they can be told.
+    pub async fn disk_bytes(&self) -> Result<u64, Error> {
         let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-        size(&self.path) + size(&sqlite::wal_of(&self.path))
+        if let Some(path) = &self.path {
+            return Ok(size(path) + size(&sqlite::wal_of(path)));
+        }
+        let row = sql::first(
+            &self.read,
+            "SELECT pg_database_size(current_database())",
+            [],
+        )
+        .await?;
+        let bytes = row.map_or(Ok(0), |row| sql::int(&row, 0))?;
+        Ok(u64::try_from(bytes).unwrap_or_default())
     }
 
     /// Finishes what the writer has taken in and closes the database.
@@ -329,6 +356,9 @@ impl Store {
 
 /// Opens an existing store for reading only, also while another process writes it.
 pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
+    if postgres::is_url(url) {
+        return postgres::connect_readers(url).await;
+    }
     let path = sqlite::path_of(url)?;
     if !path.exists() {
         return Err(Error::Missing(path.display().to_string()));
@@ -339,8 +369,8 @@ pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
 /// Why a store cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("database url `{0}`: write sqlite://path/to/file.db")]
-    Url(String),
+    #[error("database url: write sqlite://path/to/file.db or postgres://user@host/database")]
+    Url,
     #[error("no database at {0}: start `dripwheel serve` or `dripwheel demo` once to make it")]
     Missing(String),
     #[error("{0} is in use by another dripwheel: stop it first, or use another database")]
@@ -363,6 +393,12 @@ pub enum Error {
     /// The intake is full; nothing of this request was written.
     #[error("the store is busy: try again")]
     Busy,
+    /// The database cannot be reached; nothing of this request was written.
+    #[error("the database cannot be reached")]
+    Away,
+    /// The account's shard is another node's by now; nothing of this request was written.
+    #[error("another node holds this account's shard")]
+    NotHeld,
     #[error("unknown {0}")]
     Unknown(String),
 }

@@ -1,13 +1,13 @@
 //! Table `outcomes`: what became of each step; append only.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use crate::journey::carrier::Carrier;
 use crate::journey::ids::{AccountId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::store::Error;
 use crate::store::receipts::cut;
-use crate::store::statement::over;
+use crate::store::sql::{self, Rows};
 
 /// Longest detail that is kept, in bytes.
 const DETAIL_BYTES_MAX: usize = 300;
@@ -18,40 +18,34 @@ pub(super) async fn append(
     tx: &DatabaseTransaction,
     entries: &[(AccountId, VersionId, OutcomeEntry)],
 ) -> Result<(), Error> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = entries
-        .iter()
-        .map(|(account, version, entry)| {
+    let rows = Rows::of(entries)
+        .int("enrollment_id", |(_, _, entry)| entry.enrollment.0)
+        .int("step", |(_, _, entry)| i64::from(entry.step))
+        .int("entry", |(_, _, entry)| i64::from(entry.entry))
+        .int("account_id", |(account, _, _)| account.0)
+        .int("version_id", |(_, version, _)| version.0)
+        .int("result", |(_, _, entry)| entry.outcome.number())
+        .int("steps", |(_, _, entry)| i64::from(entry.steps))
+        .int("due_at", |(_, _, entry)| entry.due_at.0)
+        .int("at", |(_, _, entry)| entry.at.0)
+        .int_or_none("code", |(_, _, entry)| entry.code)
+        .text_or_none("detail", |(_, _, entry)| {
             let detail = cut(&entry.detail, DETAIL_BYTES_MAX);
-            (
-                entry.enrollment,
-                entry.step,
-                entry.entry,
-                *account,
-                *version,
-                entry.outcome.number(),
-                entry.steps,
-                (
-                    entry.due_at,
-                    entry.at,
-                    entry.code,
-                    (!detail.is_empty()).then_some(detail),
-                    entry.carrier.map(Carrier::number),
-                ),
-            )
+            (!detail.is_empty()).then(|| detail.to_owned())
         })
-        .collect();
-    tx.execute_raw(over(
+        .int_or_none("carrier", |(_, _, entry)| {
+            entry.carrier.map(Carrier::number)
+        });
+    sql::run_over(
+        tx,
         "INSERT INTO outcomes (enrollment_id, step, entry, account_id, version_id, result, steps,
              due_at, at, code, detail, carrier)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-             value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]',
-             value ->> '$[7][3]', value ->> '$[7][4]'
-         FROM json_each(?1)",
-        &rows,
-    )?)
+         SELECT r.enrollment_id, r.step, r.entry, r.account_id, r.version_id, r.result, r.steps,
+             r.due_at, r.at, r.code, r.detail, r.carrier
+         FROM {rows}",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }

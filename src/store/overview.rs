@@ -8,8 +8,7 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect,
+    ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
 };
 
 use crate::clock::Timestamp;
@@ -20,9 +19,11 @@ use crate::journey::outcome::OutcomeEntry;
 use crate::store::accounts::Standing;
 use crate::store::entity::{account, sequence_version};
 use crate::store::erasure::Pseudonyms;
-use crate::store::statement::{instant, int, small, statement, text};
+use crate::store::shards::{SHARDS, Sharding};
+use crate::store::sql::{self, int, small, text};
+use crate::store::timers::TimerKey;
 use crate::store::versions::StoredVersion;
-use crate::store::{Error, deliveries, followers, timeline};
+use crate::store::{Error, deliveries, followers, timeline, timers};
 
 /// Where counts stop.
 pub const COUNT_MAX: u32 = 10_000;
@@ -123,27 +124,23 @@ pub async fn waking(
     read: &DatabaseConnection,
     until: Timestamp,
 ) -> Result<(Vec<Timestamp>, Count), Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT due_at FROM timers WHERE shard = 0 AND due_at < ?1 ORDER BY due_at LIMIT ?2",
-            [until.0.into(), (COUNT_MAX + 1).into()],
-        ))
-        .await?;
-    let count = Count::capped(i64::try_from(rows.len()).unwrap_or(i64::MAX), COUNT_MAX);
-    let instants: Result<_, _> = rows.iter().map(|row| instant(row, 0)).collect();
-    Ok((instants?, count))
+    // Of every shard, whoever holds it.
+    let shards: Vec<_> = (0..SHARDS).collect();
+    let keys = timers::page(read, &shards, TimerKey::FIRST, until, COUNT_MAX + 1).await?;
+    let count = Count::capped(i64::try_from(keys.len()).unwrap_or(i64::MAX), COUNT_MAX);
+    Ok((keys.iter().map(|key| key.due_at).collect(), count))
 }
 
 /// Tallies the newest passages.
 pub async fn tally(read: &DatabaseConnection) -> Result<Tally, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT version_id, state, count(*) FROM
-                 (SELECT version_id, state FROM enrollments ORDER BY id DESC LIMIT ?1)
-             GROUP BY version_id, state",
-            [TALLIED_MAX.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT version_id, state, count(*) FROM
+             (SELECT version_id, state FROM enrollments ORDER BY id DESC LIMIT ?1) AS newest
+         GROUP BY version_id, state",
+        [TALLIED_MAX.into()],
+    )
+    .await?;
     let mut tally = Tally::default();
     let mut total = 0;
     for row in &rows {
@@ -184,12 +181,10 @@ pub async fn latest(read: &DatabaseConnection, limit: u32) -> Result<Vec<Happene
         "SELECT {HAPPENED} FROM
              (SELECT * FROM outcomes ORDER BY enrollment_id DESC, step DESC, entry DESC LIMIT ?1)
              AS o
-         CROSS JOIN followers AS f ON f.id = o.enrollment_id >> 16
+         CROSS JOIN followers AS f WHERE f.id = o.enrollment_id >> 16
          ORDER BY o.at DESC, o.enrollment_id DESC, o.step DESC, o.entry DESC LIMIT ?2"
     );
-    let rows = read
-        .query_all_raw(statement(&sql, [OUTCOMES_WINDOW.into(), limit.into()]))
-        .await?;
+    let rows = sql::all(read, &sql, [OUTCOMES_WINDOW.into(), limit.into()]).await?;
     rows.iter().map(happened).collect()
 }
 
@@ -203,21 +198,20 @@ pub async fn unknown(
 ) -> Result<Vec<Happened>, Error> {
     let sql = format!(
         "SELECT {HAPPENED} FROM outcomes AS o CROSS JOIN followers AS f
-             ON f.id = o.enrollment_id >> 16
-         WHERE o.result = 7 AND (?1 IS NULL OR o.account_id = ?1)
+         WHERE f.id = o.enrollment_id >> 16
+             AND o.result = 7 AND (?1 IS NULL OR o.account_id = ?1)
          ORDER BY o.at DESC LIMIT ?2"
     );
     let account = account.map(|id| id.0);
-    let rows = read
-        .query_all_raw(statement(&sql, [account.into(), limit.into()]))
-        .await?;
+    let rows = sql::all(read, &sql, [account.into(), limit.into()]).await?;
     rows.iter().map(happened).collect()
 }
 
 /// Followers of an account with ids below `before`, newest first.
 ///
-/// Looks at `WINDOW` ids at most: they are counted up without large gaps, and an account whose
-/// followers are few among those of others must not cost a walk over all of them.
+/// Looks at about `WINDOW` rows at most: ids are counted up without large gaps, but for the shard in
+/// them, and an account whose followers are few among those of others must not cost a walk over all
+/// of them.
 pub async fn followers(
     read: &DatabaseConnection,
     account: AccountId,
@@ -226,24 +220,25 @@ pub async fn followers(
 ) -> Result<Page<Follower>, Error> {
     let after_newest = followers::highest_id(read).await?.saturating_add(1);
     let before = before.map_or(after_newest, |before| before.min(after_newest));
-    let floor = before.saturating_sub(WINDOW).max(1);
+    let window = Sharding::of(read).follower(WINDOW, account).0;
+    let floor = before.saturating_sub(window).max(1);
     // `+` keeps the planner from walking the account's whole index and sorting it.
-    let rows = read
-        .query_all_raw(statement(
-            &format!(
-                "SELECT {} FROM followers AS f
-                 WHERE f.id >= ?1 AND f.id < ?2 AND +f.account_id = ?3
-                 ORDER BY f.id DESC LIMIT ?4",
-                followers::COLUMNS
-            ),
-            [
-                floor.into(),
-                before.into(),
-                account.0.into(),
-                (limit + 1).into(),
-            ],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        &format!(
+            "SELECT {} FROM followers AS f
+             WHERE f.id >= ?1 AND f.id < ?2 AND +f.account_id = ?3
+             ORDER BY f.id DESC LIMIT ?4",
+            followers::COLUMNS
+        ),
+        [
+            floor.into(),
+            before.into(),
+            account.0.into(),
+            (limit + 1).into(),
+        ],
+    )
+    .await?;
     let mut items: Vec<_> = rows
         .iter()
         .map(followers::follower)

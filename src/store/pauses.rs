@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use sea_orm::DatabaseConnection;
 
 use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
 use crate::store::audit_log::{self, Act, Entry};
 use crate::store::receipts::cut;
-use crate::store::statement::{instant, int, statement, text};
+use crate::store::sql::{self, instant, int, text};
 use crate::store::{Error, Store};
 
 /// Longest reason that is kept, in bytes.
@@ -29,7 +29,7 @@ pub struct Pause {
 /// Every pause.
 pub(super) async fn all(read: &DatabaseConnection) -> Result<HashMap<AccountId, Pause>, Error> {
     let sql = "SELECT account_id, reason, paused_by, paused_at FROM pauses";
-    let rows = read.query_all_raw(statement(sql, [])).await?;
+    let rows = sql::all(read, sql, []).await?;
     rows.iter()
         .map(|row| {
             let pause = Pause {
@@ -63,7 +63,8 @@ pub async fn pause(store: &Store, account: AccountId, pause: Pause) -> Result<bo
                 told.store(true, Ordering::Release);
                 // Known before it is committed: the next commit must not write an intent.
                 knowledge.change_pauses(|pauses| pauses.insert(account, known.clone()));
-                tx.execute_raw(statement(
+                sql::run(
+                    tx,
                     "INSERT INTO pauses (account_id, reason, paused_by, paused_at)
                      VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
                     [
@@ -72,7 +73,7 @@ pub async fn pause(store: &Store, account: AccountId, pause: Pause) -> Result<bo
                         known.by.clone().into(),
                         known.at.0.into(),
                     ],
-                ))
+                )
                 .await?;
                 let entry = Entry {
                     account,
@@ -124,7 +125,7 @@ pub async fn resume(
                     return Ok(());
                 };
                 let sql = "DELETE FROM pauses WHERE account_id = ?1";
-                tx.execute_raw(statement(sql, [account.0.into()])).await?;
+                sql::run(tx, sql, [account.0.into()]).await?;
                 let entry = Entry {
                     account,
                     act: Act::Resume,

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
 use crate::journey::event::{Arrival, Event};
 use crate::journey::ids::{AccountId, FollowerId};
 use crate::journey::receive::Source;
 use crate::store::Error;
-use crate::store::statement::{instant, int, over};
+use crate::store::sql::{self, Rows, instant, int};
 
 /// What identifies an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -73,34 +73,30 @@ pub(super) async fn insert(
     source: Source,
     now: Timestamp,
 ) -> Result<HashSet<ReceiptKey>, Error> {
-    let rows: Vec<_> = arrivals
-        .iter()
-        .map(|(key, arrival)| {
-            let detail = cut(arrival.event.detail(), DETAIL_BYTES_MAX);
-            let detail = (!detail.is_empty()).then_some(detail);
-            let kind = kind_of(&arrival.event, source);
-            (
-                key.account,
-                key.follower,
-                key.created_at,
-                key.digest,
-                kind,
-                detail,
-                now,
-            )
+    let rows = Rows::of(arrivals)
+        .int("account_id", |(key, _)| key.account.0)
+        .int("follower_id", |(key, _)| key.follower.0)
+        .int("created_at", |(key, _)| key.created_at.0)
+        .int("digest", |(key, _)| key.digest)
+        .int("kind", |(_, arrival)| {
+            i64::try_from(kind_of(&arrival.event, source)).unwrap_or_default()
         })
-        .collect();
-    let fresh = tx
-        .query_all_raw(over(
-            "INSERT OR IGNORE INTO receipts
-                 (account_id, follower_id, created_at, digest, kind, detail, taken_at)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                 value ->> 6
-             FROM json_each(?1)
-             RETURNING account_id, follower_id, created_at, digest",
-            &rows,
-        )?)
-        .await?;
+        .text_or_none("detail", |(_, arrival)| {
+            let detail = cut(arrival.event.detail(), DETAIL_BYTES_MAX);
+            (!detail.is_empty()).then(|| detail.to_owned())
+        });
+    let fresh = sql::all_over(
+        tx,
+        "INSERT INTO receipts
+             (account_id, follower_id, created_at, digest, kind, detail, taken_at)
+         SELECT r.account_id, r.follower_id, r.created_at, r.digest, r.kind, r.detail, ?1
+         FROM {rows} WHERE true
+         ON CONFLICT DO NOTHING
+         RETURNING account_id, follower_id, created_at, digest",
+        rows,
+        [now.0.into()],
+    )
+    .await?;
     fresh
         .iter()
         .map(|row| {

@@ -1,11 +1,11 @@
 //! Table `replies`: passive replies on their way, and the callbacks that they answer.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
 use crate::journey::ids::EnrollmentId;
 use crate::store::Error;
-use crate::store::statement::{instant, int, over, small};
+use crate::store::sql::{self, Rows, instant, int, small};
 
 /// One passive reply whose end is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +25,14 @@ pub(super) async fn of(
     tx: &DatabaseTransaction,
     enrollments: &[EnrollmentId],
 ) -> Result<Vec<Reply>, Error> {
-    if enrollments.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = tx
-        .query_all_raw(over(
-            "SELECT r.enrollment_id, r.created_at, r.digest, r.answers, r.answered_at
-             FROM json_each(?1) AS j CROSS JOIN replies AS r ON r.enrollment_id = j.value",
-            enrollments,
-        )?)
-        .await?;
+    let rows = sql::all_over(
+        tx,
+        "SELECT p.enrollment_id, p.created_at, p.digest, p.answers, p.answered_at
+         FROM {rows} CROSS JOIN replies AS p WHERE p.enrollment_id = r.enrollment_id",
+        Rows::of(enrollments).int("enrollment_id", |id| id.0),
+        [],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(Reply {
@@ -50,27 +48,23 @@ pub(super) async fn of(
 
 /// Writes replies, new or changed.
 pub(super) async fn put(tx: &DatabaseTransaction, changed: &[Reply]) -> Result<(), Error> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changed
-        .iter()
-        .map(|one| {
-            (
-                one.enrollment,
-                one.created_at,
-                one.digest,
-                one.answers,
-                one.answered_at,
-            )
-        })
-        .collect();
-    tx.execute_raw(over(
-        "INSERT OR REPLACE INTO replies (enrollment_id, created_at, digest, answers, answered_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
-         FROM json_each(?1)",
-        &rows,
-    )?)
+    let rows = Rows::of(changed)
+        .int("enrollment_id", |one| one.enrollment.0)
+        .int("created_at", |one| one.created_at.0)
+        .int("digest", |one| one.digest)
+        .int("answers", |one| i64::from(one.answers))
+        .int("answered_at", |one| one.answered_at.0);
+    sql::run_over(
+        tx,
+        "INSERT INTO replies (enrollment_id, created_at, digest, answers, answered_at)
+         SELECT r.enrollment_id, r.created_at, r.digest, r.answers, r.answered_at
+         FROM {rows} WHERE true
+         ON CONFLICT (enrollment_id) DO UPDATE SET created_at = excluded.created_at,
+             digest = excluded.digest, answers = excluded.answers,
+             answered_at = excluded.answered_at",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -79,13 +73,12 @@ pub(super) async fn delete(
     tx: &DatabaseTransaction,
     enrollments: &[EnrollmentId],
 ) -> Result<(), Error> {
-    if enrollments.is_empty() {
-        return Ok(());
-    }
-    tx.execute_raw(over(
-        "DELETE FROM replies WHERE enrollment_id IN (SELECT value FROM json_each(?1))",
-        enrollments,
-    )?)
+    sql::run_over(
+        tx,
+        "DELETE FROM replies WHERE enrollment_id IN (SELECT r.enrollment_id FROM {rows})",
+        Rows::of(enrollments).int("enrollment_id", |id| id.0),
+        [],
+    )
     .await?;
     Ok(())
 }

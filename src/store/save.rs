@@ -3,6 +3,8 @@
 //! Which row wakes an enrollment follows from the enrollment itself, so nothing here decides: it
 //! keeps invariant 1 by construction, since rows are derived and never edited on their own.
 
+use std::sync::Arc;
+
 use sea_orm::DatabaseTransaction;
 
 use crate::clock::Timestamp;
@@ -13,6 +15,8 @@ use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::policy::consent::Consent;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grant;
+use crate::store::deliveries::Intent;
+use crate::store::leases::Holding;
 use crate::store::load::{People, Person};
 use crate::store::replies::Reply;
 use crate::store::timers::TimerKey;
@@ -20,12 +24,13 @@ use crate::store::work::{Armed, DeliveryKey};
 use crate::store::{Error, consents, deliveries, enrollments, followers, grants, replies, timers};
 
 /// When the commit is, and for whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Moment {
     pub(super) now: Timestamp,
     /// What is due before this instant becomes a delivery at once.
     pub(super) lead_until: Timestamp,
-    pub(super) epoch: i64,
+    /// The shards that are ours.
+    pub(super) holding: Arc<Holding>,
 }
 
 /// The rows to touch, collected over everybody.
@@ -41,8 +46,8 @@ struct Changes<'a> {
     disarmed: Vec<DeliveryKey>,
     answered: Vec<DeliveryKey>,
     /// Intents of deliveries that have a row, and of those that are due for the first time.
-    intended: Vec<(DeliveryKey, Fare)>,
-    new_intents: Vec<(DeliveryKey, Fare)>,
+    intended: Vec<Intent>,
+    new_intents: Vec<Intent>,
     given_back: Vec<DeliveryKey>,
     consents: Vec<(FollowerId, &'a Consent)>,
     replies: Vec<Reply>,
@@ -75,8 +80,16 @@ fn place(account: AccountId, enrollment: &Enrollment) -> Place {
     }
 }
 
+fn intent(key: DeliveryKey, fare: Fare, moment: &Moment) -> Intent {
+    Intent {
+        key,
+        fare,
+        epoch: moment.holding.epoch(key.account).unwrap_or_default(),
+    }
+}
+
 impl<'a> Changes<'a> {
-    fn add(&mut self, person: &'a Person, moment: Moment) {
+    fn add(&mut self, person: &'a Person, moment: &Moment) {
         let follower = &person.passages.follower;
         match &person.before {
             None => self.new_followers.push(follower),
@@ -136,7 +149,7 @@ impl<'a> Changes<'a> {
         account: AccountId,
         before: Option<&Enrollment>,
         (after, fare): (&'a Enrollment, Fare),
-        moment: Moment,
+        moment: &Moment,
     ) {
         match before {
             None => self.new_enrollments.push((account, after)),
@@ -168,12 +181,12 @@ impl<'a> Changes<'a> {
             (Place::Waiting(old), Place::Sending(key))
                 if old == key && fare.carrier != Carrier::PassiveReply =>
             {
-                self.intended.push((key, fare));
+                self.intended.push(intent(key, fare, moment));
             }
             // Released and sent in one commit: the row that it waited with is another one.
             (Place::Waiting(old), Place::Sending(key)) => {
                 self.disarmed.push(old);
-                self.new_intents.push((key, fare));
+                self.new_intents.push(intent(key, fare, moment));
             }
             (Place::Sending(old), Place::Waiting(new)) if old == new => self.given_back.push(new),
             (Place::Sending(old), Place::Waiting(new)) => {
@@ -181,13 +194,17 @@ impl<'a> Changes<'a> {
                 self.arm(new, moment);
             }
             (Place::Sending(old), Place::Nowhere) => self.answered.push(old),
-            (Place::Nowhere, Place::Sending(key)) => self.new_intents.push((key, fare)),
+            (Place::Nowhere, Place::Sending(key)) => {
+                self.new_intents.push(intent(key, fare, moment))
+            }
             (Place::Nowhere, Place::Nowhere) | (Place::Sending(_), Place::Sending(_)) => {}
         }
     }
 
-    fn arm(&mut self, key: DeliveryKey, moment: Moment) {
-        if key.due_at <= moment.lead_until {
+    fn arm(&mut self, key: DeliveryKey, moment: &Moment) {
+        // Another node's wheel is told of a timer by its row, of a delivery by nobody.
+        let ours = moment.holding.epoch(key.account).is_some();
+        if ours && key.due_at <= moment.lead_until {
             self.new_deliveries.push(key);
         } else {
             self.new_timers.push(key);
@@ -199,7 +216,7 @@ impl<'a> Changes<'a> {
 pub(super) async fn save(
     tx: &DatabaseTransaction,
     people: &People,
-    moment: Moment,
+    moment: &Moment,
 ) -> Result<Armed, Error> {
     let mut changes = Changes::default();
     for person in people.by_id.values() {
@@ -224,12 +241,14 @@ pub(super) async fn save(
     timers::delete(tx, &changes.disarmed).await?;
     deliveries::delete(tx, &changes.disarmed, false).await?;
     deliveries::delete(tx, &changes.answered, true).await?;
-    deliveries::intend(tx, &changes.intended, moment.epoch, moment.now).await?;
-    deliveries::insert_intents(tx, &changes.new_intents, moment.epoch, moment.now).await?;
+    deliveries::intend(tx, &changes.intended, moment.now).await?;
+    deliveries::insert_intents(tx, &changes.new_intents, moment.now).await?;
     deliveries::give_back(tx, &changes.given_back).await?;
     timers::insert(tx, &changes.new_timers).await?;
     deliveries::insert(tx, &changes.new_deliveries).await?;
-    let timers = changes.new_timers.iter().map(|key| TimerKey {
+    let ours = |key: &&DeliveryKey| moment.holding.epoch(key.account).is_some();
+    let timers = changes.new_timers.iter().filter(ours);
+    let timers = timers.map(|key| TimerKey {
         due_at: key.due_at,
         enrollment: key.enrollment,
     });

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
-use crate::clock::Timestamp;
-use crate::store::Error;
-use crate::store::statement::{int, statement};
+use crate::store::{Error, sql};
 
 /// First version without the WAL-reset corruption (fixed 2026-03-13).
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -25,7 +23,7 @@ pub(super) fn path_of(url: &str) -> Result<PathBuf, Error> {
     let path = url.strip_prefix("sqlite://").unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default();
     if path.is_empty() || path == ":memory:" {
-        return Err(Error::Url(url.to_owned()));
+        return Err(Error::Url);
     }
     Ok(PathBuf::from(path))
 }
@@ -132,9 +130,7 @@ async fn connect(
 }
 
 async fn check_version(connection: &DatabaseConnection) -> Result<(), Error> {
-    let row = connection
-        .query_one_raw(statement("SELECT sqlite_version()", []))
-        .await?;
+    let row = sql::first(connection, "SELECT sqlite_version()", []).await?;
     let version: String = match row {
         Some(row) => row.try_get_by_index(0)?,
         None => String::new(),
@@ -145,20 +141,4 @@ async fn check_version(connection: &DatabaseConnection) -> Result<(), Error> {
         return Err(Error::SqliteTooOld(version));
     }
     Ok(())
-}
-
-/// Counts this start; intents of an earlier number are sends of which nobody read the answer.
-pub(super) async fn next_epoch(
-    connection: &DatabaseConnection,
-    now: Timestamp,
-) -> Result<i64, Error> {
-    let row = connection
-        .query_one_raw(statement(
-            "INSERT INTO nodes (id, epoch, started_at) VALUES (1, 1, ?1)
-             ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1, started_at = ?1
-             RETURNING epoch",
-            [now.0.into()],
-        ))
-        .await?;
-    row.map_or(Ok(1), |row| int(&row, 0))
 }

@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
-use crate::store::statement::{flag, instant, int, over_with, small, statement, text};
+use crate::store::sql::{self, Rows, flag, instant, int, small, text};
 use crate::store::{Error, Store, followers, receipts};
 
 /// Ids that one look for unlisted or outdated followers passes over: it reads everybody's rows, so
@@ -173,7 +173,7 @@ fn sync(row: &QueryResult) -> Result<Sync, Error> {
 /// The latest sync of every account.
 pub async fn all(read: &DatabaseConnection) -> Result<Vec<Sync>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM syncs");
-    let rows = read.query_all_raw(statement(&sql, [])).await?;
+    let rows = sql::all(read, &sql, []).await?;
     rows.iter().map(sync).collect()
 }
 
@@ -183,10 +183,12 @@ pub async fn of(
     account: AccountId,
 ) -> Result<Option<Sync>, Error> {
     let sql = format!("SELECT {COLUMNS} FROM syncs WHERE account_id = ?1");
-    let row = connection
-        .query_one_raw(statement(&sql, [account.0.into()]))
-        .await?;
+    let row = sql::first(connection, &sql, [account.0.into()]).await?;
     row.as_ref().map(sync).transpose()
+}
+
+fn account_rows(accounts: &[AccountId]) -> Rows<'_, AccountId> {
+    Rows::of(accounts).int("account", |account| account.0)
 }
 
 /// Notes since when these accounts are ours; those that were noted before stay as they are.
@@ -195,14 +197,12 @@ pub async fn know(store: &Store, accounts: Vec<AccountId>, now: Timestamp) -> Re
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let known = over_with(
-                    "INSERT OR IGNORE INTO syncs
-                     SELECT value, ?2, 0, 0, 1, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, 0, 0
-                     FROM json_each(?1)",
-                    &accounts,
-                    [now.0.into()],
-                )?;
-                tx.execute_raw(known).await?;
+                let sql = format!(
+                    "INSERT INTO syncs ({COLUMNS})
+                     SELECT r.account, ?1, 0, 0, 1, 0, 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, '', 0, 0, 0
+                     FROM {{rows}} WHERE true ON CONFLICT DO NOTHING"
+                );
+                sql::run_over(tx, &sql, account_rows(&accounts), [now.0.into()]).await?;
                 Ok(())
             })
         })
@@ -223,28 +223,26 @@ pub async fn begin(
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let values = [
-                    i64::from(refresh).into(),
-                    (reason as i64).into(),
-                    now.0.into(),
-                ];
-                let begun = over_with(
-                    "UPDATE syncs SET refresh = max(refresh, ?2)
-                     WHERE account_id IN (SELECT value FROM json_each(?1)) AND state = 1",
-                    &accounts,
-                    values.clone().into_iter().take(1),
-                )?;
-                tx.execute_raw(begun).await?;
-                let begun = over_with(
-                    "UPDATE syncs SET number = number + 1, state = 1, phase = 1, reason = ?3,
-                         refresh = ?2, next_openid = '', after_id = 0, total = 0, listed = 0,
+                let refresh = i64::from(refresh);
+                sql::run_over(
+                    tx,
+                    "UPDATE syncs SET refresh = CASE WHEN refresh < ?1 THEN ?1 ELSE refresh END
+                     WHERE account_id IN (SELECT r.account FROM {rows}) AND state = 1",
+                    account_rows(&accounts),
+                    [refresh.into()],
+                )
+                .await?;
+                sql::run_over(
+                    tx,
+                    "UPDATE syncs SET number = number + 1, state = 1, phase = 1, reason = ?2,
+                         refresh = ?1, next_openid = '', after_id = 0, total = 0, listed = 0,
                          found = 0, gone = 0, enrolled = 0, refreshed = 0, failures = 0,
-                         resume_at = 0, detail = '', started_at = ?4, changed_at = ?4, ended_at = 0
-                     WHERE account_id IN (SELECT value FROM json_each(?1)) AND state <> 1",
-                    &accounts,
-                    values,
-                )?;
-                tx.execute_raw(begun).await?;
+                         resume_at = 0, detail = '', started_at = ?3, changed_at = ?3, ended_at = 0
+                     WHERE account_id IN (SELECT r.account FROM {rows}) AND state <> 1",
+                    account_rows(&accounts),
+                    [refresh.into(), (reason as i64).into(), now.0.into()],
+                )
+                .await?;
                 Ok(())
             })
         })
@@ -259,17 +257,22 @@ pub async fn cancel(store: &Store, account: AccountId, now: Timestamp) -> Result
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement(
+                sql::run(
+                    tx,
                     "UPDATE syncs SET state = 4, next_openid = '', detail = '', changed_at = ?2,
                          ended_at = ?2
                      WHERE account_id = ?1 AND state = 1",
                     [account.0.into(), now.0.into()],
-                ))
+                )
                 .await?;
                 Ok(())
             })
         })
         .await
+}
+
+fn openid_rows(openids: &[String]) -> Rows<'_, String> {
+    Rows::of(openids).text("openid", String::clone)
 }
 
 /// Which of a page's people are news: unknown to us, or not known to follow.
@@ -278,14 +281,15 @@ pub async fn news(
     account: AccountId,
     openids: &[String],
 ) -> Result<Vec<String>, Error> {
-    let asked = over_with(
-        "SELECT j.value FROM json_each(?1) AS j
-         LEFT JOIN followers AS f ON f.account_id = ?2 AND f.openid = j.value
-         WHERE f.following IS NOT 1",
-        openids,
+    let rows = sql::all_over(
+        read,
+        "SELECT r.openid FROM {rows}
+         LEFT JOIN followers AS f ON f.account_id = ?1 AND f.openid = r.openid
+         WHERE f.following IS DISTINCT FROM 1",
+        openid_rows(openids),
         [account.0.into()],
-    )?;
-    let rows = read.query_all_raw(asked).await?;
+    )
+    .await?;
     rows.iter().map(|row| text(row, 0)).collect()
 }
 
@@ -299,28 +303,34 @@ pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> 
         .cold(move |tx| {
             Box::pin(async move {
                 let detail = receipts::cut(&sync.detail, DETAIL_BYTES_MAX);
-                let row = (
-                    (sync.state as i64, sync.phase as i64, &sync.next_openid),
-                    sync.after_id,
-                    (sync.total, sync.listed, sync.found, sync.gone),
-                    (sync.enrolled, sync.refreshed, sync.failures),
-                    (sync.resume_at, detail, sync.changed_at, sync.ended_at),
-                );
-                let written = over_with(
-                    "UPDATE syncs SET state = j.value ->> '$[0][0]', phase = j.value ->> '$[0][1]',
-                         next_openid = j.value ->> '$[0][2]', after_id = j.value ->> 1,
-                         total = j.value ->> '$[2][0]', listed = j.value ->> '$[2][1]',
-                         found = j.value ->> '$[2][2]', gone = j.value ->> '$[2][3]',
-                         enrolled = j.value ->> '$[3][0]', refreshed = j.value ->> '$[3][1]',
-                         failures = j.value ->> '$[3][2]', resume_at = j.value ->> '$[4][0]',
-                         detail = j.value ->> '$[4][1]', changed_at = j.value ->> '$[4][2]',
-                         ended_at = j.value ->> '$[4][3]'
-                     FROM json_each(?1) AS j
-                     WHERE account_id = ?2 AND number = ?3 AND syncs.state = 1",
-                    &[row],
-                    [account.0.into(), number.into()],
-                )?;
-                tx.execute_raw(written).await?;
+                sql::run(
+                    tx,
+                    "UPDATE syncs SET state = ?3, phase = ?4, next_openid = ?5, after_id = ?6,
+                         total = ?7, listed = ?8, found = ?9, gone = ?10, enrolled = ?11,
+                         refreshed = ?12, failures = ?13, resume_at = ?14, detail = ?15,
+                         changed_at = ?16, ended_at = ?17
+                     WHERE account_id = ?1 AND number = ?2 AND state = 1",
+                    [
+                        account.0.into(),
+                        number.into(),
+                        (sync.state as i64).into(),
+                        (sync.phase as i64).into(),
+                        sync.next_openid.as_str().into(),
+                        sync.after_id.into(),
+                        i64::from(sync.total).into(),
+                        i64::from(sync.listed).into(),
+                        i64::from(sync.found).into(),
+                        i64::from(sync.gone).into(),
+                        i64::from(sync.enrolled).into(),
+                        i64::from(sync.refreshed).into(),
+                        i64::from(sync.failures).into(),
+                        sync.resume_at.0.into(),
+                        detail.into(),
+                        sync.changed_at.0.into(),
+                        sync.ended_at.0.into(),
+                    ],
+                )
+                .await?;
                 Ok(())
             })
         })
@@ -336,14 +346,15 @@ pub async fn mark(store: &Store, sync: &Sync, listed: Vec<String>) -> Result<(),
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let marked = over_with(
-                    "UPDATE followers SET listed_in = ?3 WHERE id IN
-                         (SELECT f.id FROM json_each(?1) AS j CROSS JOIN followers AS f
-                          ON f.account_id = ?2 AND f.openid = j.value)",
-                    &listed,
+                sql::run_over(
+                    tx,
+                    "UPDATE followers SET listed_in = ?2 WHERE id IN
+                         (SELECT f.id FROM {rows} CROSS JOIN followers AS f
+                          WHERE f.account_id = ?1 AND f.openid = r.openid)",
+                    openid_rows(&listed),
                     [account.0.into(), number.into()],
-                )?;
-                tx.execute_raw(marked).await?;
+                )
+                .await?;
                 Ok(())
             })
         })
@@ -366,23 +377,23 @@ pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Resu
     let highest = followers::highest_id(read).await?;
     let until = sync.after_id.saturating_add(WINDOW).min(highest);
     // `+` keeps the planner from walking the account's whole index and sorting it.
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT f.id, f.openid FROM followers AS f
-             WHERE f.id > ?1 AND f.id <= ?2 AND +f.account_id = ?3 AND f.following = 1
-                 AND (NOT ?4 OR f.listed_in <> ?5 AND f.last_event_at < ?6)
-             ORDER BY f.id LIMIT ?7",
-            [
-                sync.after_id.into(),
-                until.into(),
-                sync.account.0.into(),
-                i64::from(unlisted).into(),
-                sync.number.into(),
-                sync.started_at.0.into(),
-                limit.into(),
-            ],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT f.id, f.openid FROM followers AS f
+         WHERE f.id > ?1 AND f.id <= ?2 AND +f.account_id = ?3 AND f.following = 1
+             AND (?4 = 0 OR f.listed_in <> ?5 AND f.last_event_at < ?6)
+         ORDER BY f.id LIMIT ?7",
+        [
+            sync.after_id.into(),
+            until.into(),
+            sync.account.0.into(),
+            i64::from(unlisted).into(),
+            sync.number.into(),
+            sync.started_at.0.into(),
+            i64::from(limit).into(),
+        ],
+    )
+    .await?;
     let mut followers = Vec::with_capacity(rows.len());
     for row in &rows {
         followers.push((FollowerId(int(row, 0)?), text(row, 1)?));
@@ -401,11 +412,8 @@ pub async fn beat(store: &Store, now: Timestamp) -> Result<(), Error> {
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(statement(
-                    "UPDATE nodes SET seen_at = ?1 WHERE id = 1",
-                    [now.0.into()],
-                ))
-                .await?;
+                let sql = "UPDATE nodes SET seen_at = ?1 WHERE id = 1";
+                sql::run(tx, sql, [now.0.into()]).await?;
                 Ok(())
             })
         })
@@ -414,8 +422,6 @@ pub async fn beat(store: &Store, now: Timestamp) -> Result<(), Error> {
 
 /// When the machine was last noted to run; zero for never.
 pub async fn last_beat(read: &DatabaseConnection) -> Result<Timestamp, Error> {
-    let row = read
-        .query_one_raw(statement("SELECT seen_at FROM nodes WHERE id = 1", []))
-        .await?;
+    let row = sql::first(read, "SELECT seen_at FROM nodes WHERE id = 1", []).await?;
     row.map_or(Ok(Timestamp::default()), |row| instant(&row, 0))
 }

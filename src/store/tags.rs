@@ -1,12 +1,12 @@
 //! Table `tag_changes`: tags on their way to the platform.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{DatabaseConnection, DatabaseTransaction};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
-use crate::store::statement::{flag, int, over, over_with, small, statement, text};
+use crate::store::sql::{self, Rows, flag, int, small, text};
 use crate::store::{Error, Store};
 
 /// Changes that are read at once.
@@ -47,21 +47,27 @@ pub(super) fn set(tags: &mut Vec<String>, tag: &str, present: bool) {
 
 /// Keeps changes for the platform; each takes the place of an earlier one of the same tag.
 pub(super) async fn put(tx: &DatabaseTransaction, changes: &[Change]) -> Result<(), Error> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = changes
+    // PostgreSQL refuses a statement that writes one row twice.
+    let latest: BTreeMap<_, _> = changes
         .iter()
-        .map(|one| (one.account, &one.tag, one.follower, u8::from(one.present)))
+        .map(|one| ((one.account, &one.tag, one.follower), one.present))
         .collect();
-    tx.execute_raw(over(
+    let latest: Vec<_> = latest.into_iter().collect();
+    let rows = Rows::of(&latest)
+        .int("account", |((account, _, _), _)| account.0)
+        .text("tag", |((_, tag, _), _)| (*tag).clone())
+        .int("follower", |((_, _, follower), _)| follower.0)
+        .int("present", |(_, present)| i64::from(*present));
+    sql::run_over(
+        tx,
         "INSERT INTO tag_changes (account_id, tag, follower_id, present, number, attempts, alone, next_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 1, 0, 0, 0 FROM json_each(?1)
+         SELECT r.account, r.tag, r.follower, r.present, 1, 0, 0, 0 FROM {rows}
          WHERE true
-         ON CONFLICT DO UPDATE SET present = excluded.present, number = number + 1, attempts = 0,
-             alone = 0, next_at = 0",
-        &rows,
-    )?)
+         ON CONFLICT (account_id, tag, follower_id) DO UPDATE SET present = excluded.present,
+             number = tag_changes.number + 1, attempts = 0, alone = 0, next_at = 0",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -77,12 +83,8 @@ pub(super) async fn pending(
         return Ok(pending);
     }
     // The table holds only what is on its way: a walk over the account's part of it is short.
-    let rows = tx
-        .query_all_raw(statement(
-            "SELECT follower_id, tag, present FROM tag_changes WHERE account_id = ?1",
-            [account.0.into()],
-        ))
-        .await?;
+    let sql = "SELECT follower_id, tag, present FROM tag_changes WHERE account_id = ?1";
+    let rows = sql::all(tx, sql, [account.0.into()]).await?;
     for row in &rows {
         let change = (text(row, 1)?, flag(row, 2)?);
         pending
@@ -95,15 +97,16 @@ pub(super) async fn pending(
 
 /// Changes whose time has come, those that can travel together side by side.
 pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT c.account_id, c.tag, c.present, c.follower_id, f.openid, c.number, c.attempts,
-                 c.alone
-             FROM tag_changes AS c CROSS JOIN followers AS f ON f.id = c.follower_id
-             WHERE c.next_at <= ?1 ORDER BY c.account_id, c.tag, c.present, c.alone LIMIT ?2",
-            [now.0.into(), DUE_MAX.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT c.account_id, c.tag, c.present, c.follower_id, f.openid, c.number, c.attempts,
+             c.alone
+         FROM tag_changes AS c CROSS JOIN followers AS f
+         WHERE f.id = c.follower_id AND c.next_at <= ?1
+         ORDER BY c.account_id, c.tag, c.present, c.alone LIMIT ?2",
+        [now.0.into(), i64::from(DUE_MAX).into()],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(Due {
@@ -122,31 +125,31 @@ pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, 
 
 /// When the next change may be tried; `None` when there is none.
 pub async fn next_at(read: &DatabaseConnection) -> Result<Option<Timestamp>, Error> {
-    let row = read
-        .query_one_raw(statement("SELECT min(next_at) FROM tag_changes", []))
-        .await?;
+    let row = sql::first(read, "SELECT min(next_at) FROM tag_changes", []).await?;
     let next_at: Option<i64> = row.map_or(Ok(None), |row| row.try_get_by_index(0))?;
     Ok(next_at.map(Timestamp))
 }
 
-type Row = (AccountId, String, FollowerId, i64);
-
-fn rows(changes: &[Due]) -> Vec<Row> {
-    let row = |one: &Due| (one.account, one.tag.clone(), one.follower, one.number);
-    changes.iter().map(row).collect()
+fn rows(changes: &[Due]) -> Rows<'_, Due> {
+    Rows::of(changes)
+        .int("account", |one| one.account.0)
+        .text("tag", |one| one.tag.clone())
+        .int("follower", |one| one.follower.0)
+        .int("number", |one| one.number)
 }
 
 /// Forgets changes that the platform knows of now; newer ones of the same tags stay.
 pub async fn done(store: &Store, changes: &[Due]) -> Result<(), Error> {
-    let rows = rows(changes);
+    let changes = changes.to_vec();
     let write = store.writer().cold(move |tx| {
         Box::pin(async move {
-            tx.execute_raw(over(
+            sql::run_over(
+                tx,
                 "DELETE FROM tag_changes WHERE (account_id, tag, follower_id, number) IN
-                     (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3
-                      FROM json_each(?1))",
-                &rows,
-            )?)
+                     (SELECT r.account, r.tag, r.follower, r.number FROM {rows})",
+                rows(&changes),
+                [],
+            )
             .await?;
             Ok(())
         })
@@ -162,19 +165,21 @@ pub async fn put_off(
     next_at: Timestamp,
     alone: bool,
 ) -> Result<(), Error> {
-    let rows = rows(changes);
+    let changes = changes.to_vec();
     let write = store.writer().cold(move |tx| {
         Box::pin(async move {
-            let put_off = over_with(
-                "UPDATE tag_changes SET attempts = min(attempts + 1, 1000),
-                     alone = max(alone, ?3), next_at = ?2
-                 FROM json_each(?1) AS j
-                 WHERE account_id = j.value ->> 0 AND tag = j.value ->> 1
-                     AND follower_id = j.value ->> 2 AND number = j.value ->> 3",
-                &rows,
+            sql::run_over(
+                tx,
+                "UPDATE tag_changes SET
+                     attempts = CASE WHEN attempts < 1000 THEN attempts + 1 ELSE 1000 END,
+                     alone = CASE WHEN alone < ?2 THEN ?2 ELSE alone END, next_at = ?1
+                 FROM {rows}
+                 WHERE account_id = r.account AND tag_changes.tag = r.tag
+                     AND follower_id = r.follower AND tag_changes.number = r.number",
+                rows(&changes),
                 [next_at.0.into(), i64::from(alone).into()],
-            )?;
-            tx.execute_raw(put_off).await?;
+            )
+            .await?;
             Ok(())
         })
     });
@@ -189,11 +194,8 @@ pub async fn put_off_all(
 ) -> Result<(), Error> {
     let write = store.writer().cold(move |tx| {
         Box::pin(async move {
-            tx.execute_raw(statement(
-                "UPDATE tag_changes SET next_at = ?2 WHERE account_id = ?1 AND next_at < ?2",
-                [account.0.into(), next_at.0.into()],
-            ))
-            .await?;
+            let sql = "UPDATE tag_changes SET next_at = ?2 WHERE account_id = ?1 AND next_at < ?2";
+            sql::run(tx, sql, [account.0.into(), next_at.0.into()]).await?;
             Ok(())
         })
     });

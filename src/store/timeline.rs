@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, EntityTrait,
-    QueryFilter, QueryResult, TransactionTrait,
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, EntityTrait, QueryFilter, QueryResult,
+    TransactionTrait,
 };
 
 use crate::clock::Timestamp;
@@ -21,7 +21,8 @@ use crate::store::accounts::Standing;
 use crate::store::entity::account;
 use crate::store::erasure::Pseudonyms;
 use crate::store::receipts::{KINDS, OTHER};
-use crate::store::statement::{flag, instant, int, over, small, statement, text_or_none};
+use crate::store::shards::Sharding;
+use crate::store::sql::{self, flag, instant, int, small, text_or_none};
 use crate::store::{Error, enrollments, followers, grants, overview};
 
 /// Events of a follower that are read, newest first.
@@ -121,14 +122,14 @@ async fn receipts(
     account: AccountId,
     follower: FollowerId,
 ) -> Result<Vec<Receipt>, Error> {
-    let rows = tx
-        .query_all_raw(statement(
-            "SELECT created_at, taken_at, kind, detail FROM receipts
-             WHERE account_id = ?1 AND follower_id = ?2
-             ORDER BY created_at DESC, digest DESC LIMIT ?3",
-            [account.0.into(), follower.0.into(), EVENTS_MAX.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        tx,
+        "SELECT created_at, taken_at, kind, detail FROM receipts
+         WHERE account_id = ?1 AND follower_id = ?2
+         ORDER BY created_at DESC, digest DESC LIMIT ?3",
+        [account.0.into(), follower.0.into(), EVENTS_MAX.into()],
+    )
+    .await?;
     rows.iter().rev().map(receipt).collect()
 }
 
@@ -153,14 +154,10 @@ async fn passages(
         "SELECT {}, d.intent_at FROM enrollments AS e {} WHERE e.id BETWEEN ?1 AND ?2
          ORDER BY e.id DESC LIMIT ?3",
         enrollments::COLUMNS,
-        enrollments::SENDING
+        enrollments::sending(tx)
     );
-    let rows = tx
-        .query_all_raw(statement(
-            &sql,
-            [first.0.into(), last.0.into(), PASSAGES_MAX.into()],
-        ))
-        .await?;
+    let values = [first.0.into(), last.0.into(), PASSAGES_MAX.into()];
+    let rows = sql::all(tx, &sql, values).await?;
     rows.iter().rev().map(enrollments::enrollment).collect()
 }
 
@@ -170,15 +167,14 @@ async fn entries(
     follower: FollowerId,
 ) -> Result<Vec<OutcomeEntry>, Error> {
     let (_, last) = EnrollmentId::range(follower);
-    let rows = tx
-        .query_all_raw(statement(
-            "SELECT enrollment_id, step, entry, result, steps, due_at, at, code, detail,
-                 carrier
-             FROM outcomes WHERE enrollment_id BETWEEN ?1 AND ?2
-             ORDER BY enrollment_id, step, entry LIMIT ?3",
-            [oldest.0.into(), last.0.into(), ENTRIES_MAX.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        tx,
+        "SELECT enrollment_id, step, entry, result, steps, due_at, at, code, detail, carrier
+         FROM outcomes WHERE enrollment_id BETWEEN ?1 AND ?2
+         ORDER BY enrollment_id, step, entry LIMIT ?3",
+        [oldest.0.into(), last.0.into(), ENTRIES_MAX.into()],
+    )
+    .await?;
     rows.iter().map(entry).collect()
 }
 
@@ -211,19 +207,18 @@ async fn in_hand(
     account: AccountId,
     enrollments: &[Enrollment],
 ) -> Result<HashMap<EnrollmentId, InHand>, Error> {
-    let keys: Vec<_> = enrollments
-        .iter()
-        .map(|one| (account, one.wake_at, one.id))
-        .collect();
-    let rows = tx
-        .query_all_raw(over(
-            "SELECT d.enrollment_id, d.state, d.intent_at
-             FROM json_each(?1) AS j CROSS JOIN deliveries AS d ON d.shard = 0
-                 AND d.account_id = j.value ->> 0 AND d.due_at = j.value ->> 1
-                 AND d.enrollment_id = j.value ->> 2",
-            &keys,
-        )?)
-        .await?;
+    let shard = Sharding::of(tx).shard(account);
+    let rows = sql::all_over(
+        tx,
+        "SELECT d.enrollment_id, d.state, d.intent_at FROM {rows} CROSS JOIN deliveries AS d
+         WHERE d.shard = ?2 AND d.account_id = ?1 AND d.due_at = r.due_at
+             AND d.enrollment_id = r.enrollment_id",
+        sql::Rows::of(enrollments)
+            .int("due_at", |one| one.wake_at.0)
+            .int("enrollment_id", |one| one.id.0),
+        [account.0.into(), i64::from(shard).into()],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             let delivery = InHand {
@@ -246,21 +241,21 @@ pub async fn mark(
     let Some(account) = overview::account(read, account_key).await? else {
         return Ok(None);
     };
-    let row = read
-        .query_one_raw(statement(
-            "SELECT f.last_event_at, f.last_sent_at, f.following * 2 + f.muted,
-                 (SELECT coalesce(sum(e.generation * 64 + e.entry * 8 + e.state + 1), 0)
-                  FROM enrollments AS e WHERE e.id BETWEEN f.id << 16 AND (f.id << 16) | 65535),
-                 (SELECT max(r.taken_at) FROM receipts AS r
-                  WHERE r.account_id = f.account_id AND r.follower_id = f.id)
-             FROM followers AS f WHERE f.account_id = ?1 AND f.openid IN (?2, ?3)",
-            [
-                account.id.0.into(),
-                openid.into(),
-                pseudonyms.of(account.id, openid).into(),
-            ],
-        ))
-        .await?;
+    let row = sql::first(
+        read,
+        "SELECT f.last_event_at, f.last_sent_at, f.following * 2 + f.muted,
+             (SELECT CAST(coalesce(sum(e.generation * 64 + e.entry * 8 + e.state + 1), 0) AS BIGINT)
+              FROM enrollments AS e WHERE e.id BETWEEN f.id << 16 AND (f.id << 16) | 65535),
+             (SELECT max(r.taken_at) FROM receipts AS r
+              WHERE r.account_id = f.account_id AND r.follower_id = f.id)
+         FROM followers AS f WHERE f.account_id = ?1 AND f.openid IN (?2, ?3)",
+        [
+            account.id.0.into(),
+            openid.into(),
+            pseudonyms.of(account.id, openid).into(),
+        ],
+    )
+    .await?;
     let Some(row) = row else {
         return Ok(None);
     };

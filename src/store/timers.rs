@@ -3,12 +3,13 @@
 //! The key is the millisecond, not the second: a slot is a range of keys, so the rows need no slot
 //! column, and promotion can run at the pace of milliseconds.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, QueryResult};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::store::Error;
-use crate::store::statement::{instant, int, over, small, statement};
+use crate::store::shards::Sharding;
+use crate::store::sql::{self, Rows, instant, int, small};
 use crate::store::work::DeliveryKey;
 
 /// What orders the wheel: instant first, then enrollment.
@@ -26,26 +27,38 @@ impl TimerKey {
     };
 }
 
-/// At most `limit` keys after `after` and due before `until`, in order.
+const PAGE_OF_ONE: &str = "SELECT due_at, enrollment_id FROM timers
+    WHERE shard = 0 AND (due_at, enrollment_id) > (?1, ?2) AND due_at < ?3
+    ORDER BY due_at, enrollment_id LIMIT ?4";
+
+/// Each shard is an order of its own: from each its first ones, and of these the first.
+const PAGE_OF_MANY: &str = "SELECT t.due_at, t.enrollment_id FROM {rows} CROSS JOIN LATERAL (
+        SELECT due_at, enrollment_id FROM timers
+        WHERE shard = r.shard AND (due_at, enrollment_id) > (?1, ?2) AND due_at < ?3
+        ORDER BY due_at, enrollment_id LIMIT ?4) AS t
+    ORDER BY t.due_at, t.enrollment_id LIMIT ?4";
+
+/// At most `limit` keys of these shards after `after` and due before `until`, in order.
 pub async fn page(
     read: &DatabaseConnection,
+    shards: &[u16],
     after: TimerKey,
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<TimerKey>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT due_at, enrollment_id FROM timers
-             WHERE shard = 0 AND (due_at, enrollment_id) > (?1, ?2) AND due_at < ?3
-             ORDER BY due_at, enrollment_id LIMIT ?4",
-            [
-                after.due_at.0.into(),
-                after.enrollment.0.into(),
-                until.0.into(),
-                limit.into(),
-            ],
-        ))
-        .await?;
+    let values = [
+        after.due_at.0.into(),
+        after.enrollment.0.into(),
+        until.0.into(),
+        i64::from(limit).into(),
+    ];
+    let rows = match Sharding::of(read) {
+        Sharding::One => sql::all(read, PAGE_OF_ONE, values).await?,
+        Sharding::Many => {
+            let shards = Rows::of(shards).int("shard", |shard| i64::from(*shard));
+            sql::all_over(read, PAGE_OF_MANY, shards, values).await?
+        }
+    };
     rows.iter()
         .map(|row| {
             Ok(TimerKey {
@@ -57,28 +70,37 @@ pub async fn page(
 }
 
 pub(super) async fn insert(tx: &DatabaseTransaction, new: &[DeliveryKey]) -> Result<(), Error> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    tx.execute_raw(over(
+    let sharding = Sharding::of(tx);
+    let rows = Rows::of(new)
+        .int("shard", |key| i64::from(sharding.shard(key.account)))
+        .int("due_at", |key| key.due_at.0)
+        .int("enrollment_id", |key| key.enrollment.0)
+        .int("account_id", |key| key.account.0)
+        .int("generation", |key| i64::from(key.generation));
+    sql::run_over(
+        tx,
         "INSERT INTO timers (shard, due_at, enrollment_id, account_id, generation)
-         SELECT 0, value ->> 1, value ->> 2, value ->> 0, value ->> 3
-         FROM json_each(?1)",
-        new,
-    )?)
+         SELECT r.shard, r.due_at, r.enrollment_id, r.account_id, r.generation FROM {rows}",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
 
 pub(super) async fn delete(tx: &DatabaseTransaction, keys: &[DeliveryKey]) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    tx.execute_raw(over(
+    let sharding = Sharding::of(tx);
+    let rows = Rows::of(keys)
+        .int("shard", |key| i64::from(sharding.shard(key.account)))
+        .int("due_at", |key| key.due_at.0)
+        .int("enrollment_id", |key| key.enrollment.0);
+    sql::run_over(
+        tx,
         "DELETE FROM timers WHERE (shard, due_at, enrollment_id) IN
-             (SELECT 0, value ->> 1, value ->> 2 FROM json_each(?1))",
-        keys,
-    )?)
+             (SELECT r.shard, r.due_at, r.enrollment_id FROM {rows})",
+        rows,
+        [],
+    )
     .await?;
     Ok(())
 }
@@ -88,21 +110,20 @@ pub(super) async fn take(
     tx: &DatabaseTransaction,
     keys: &[TimerKey],
 ) -> Result<Vec<DeliveryKey>, Error> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|key| (key.due_at, key.enrollment))
-        .collect();
-    let rows = tx
-        .query_all_raw(over(
-            "DELETE FROM timers WHERE (shard, due_at, enrollment_id) IN
-                 (SELECT 0, value ->> 0, value ->> 1 FROM json_each(?1))
-             RETURNING account_id, due_at, enrollment_id, generation",
-            &rows,
-        )?)
-        .await?;
+    let sharding = Sharding::of(tx);
+    let rows = Rows::of(keys)
+        .int("shard", |key| i64::from(sharding.shard_of(key.enrollment)))
+        .int("due_at", |key| key.due_at.0)
+        .int("enrollment_id", |key| key.enrollment.0);
+    let rows = sql::all_over(
+        tx,
+        "DELETE FROM timers WHERE (shard, due_at, enrollment_id) IN
+             (SELECT r.shard, r.due_at, r.enrollment_id FROM {rows})
+         RETURNING account_id, due_at, enrollment_id, generation",
+        rows,
+        [],
+    )
+    .await?;
     rows.iter().map(key).collect()
 }
 

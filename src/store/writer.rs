@@ -20,13 +20,14 @@ use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
 use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::health::Tallies;
+use crate::store::leases::Leases;
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::save::Moment;
 use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
 };
-use crate::store::{Error, Hints, Knowledge, followers};
+use crate::store::{Error, Hints, Knowledge, followers, sql};
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
 const INTAKE_MAX: usize = 16_384;
@@ -184,7 +185,7 @@ pub(super) struct Start {
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) lead: Duration,
-    pub(super) epoch: i64,
+    pub(super) leases: Leases,
     pub(super) armed_tx: mpsc::Sender<Armed>,
     pub(super) hints: Hints,
     pub(super) health: Arc<Tallies>,
@@ -280,13 +281,13 @@ impl Task {
         let moment = Moment {
             now,
             lead_until: now.plus(self.start.lead),
-            epoch: self.start.epoch,
+            holding: self.start.leases.holding(),
         };
         let tx = self.begin().await?;
         let (answers, armed, tally) = Batch::run(
             &tx,
             &self.start.knowledge,
-            moment,
+            &moment,
             &mut self.next_follower,
             works,
         )
@@ -304,8 +305,9 @@ impl Task {
     }
 
     async fn begin(&self) -> Result<DatabaseTransaction, Error> {
+        let immediate = !sql::has_other_writers(&self.start.connection);
         let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            sqlite_transaction_mode: immediate.then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         Ok(self.start.connection.begin_with_options(options).await?)

@@ -10,7 +10,6 @@ mod tallies;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp, next_look};
@@ -24,7 +23,7 @@ use crate::policy::fit::Surprise;
 use crate::policy::grant::Kind as GrantKind;
 use crate::policy::profile::{Combine, Profile};
 use crate::policy::settle::{AccountNews, Settled};
-use crate::store::statement::{int, over, statement};
+use crate::store::sql::{self, Rows, int};
 use crate::store::{Error, Store};
 
 pub use tallies::{AccountRest, Tallies};
@@ -264,31 +263,31 @@ pub async fn flush(store: &Store) -> Result<(), Error> {
     }
     let rows: Vec<_> = counts
         .iter()
-        .map(|((hour, key), n)| {
-            let reaction = key.reaction.map_or(0, Reaction::number);
-            (
-                key.account,
-                *hour,
-                key.kind.number(),
-                key.part,
-                key.code,
-                reaction,
-                *n,
-            )
-        })
+        .map(|(&(hour, key), &n)| (hour, key, i64::try_from(n).unwrap_or(i64::MAX)))
         .collect();
     let written = store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                tx.execute_raw(over(
+                sql::run_over(
+                    tx,
                     "INSERT INTO health (account_id, hour, kind, part, code, reaction, n)
-                     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-                         value ->> 5, value ->> 6
-                     FROM json_each(?1) WHERE true
-                     ON CONFLICT DO UPDATE SET n = n + excluded.n",
-                    &rows,
-                )?)
+                     SELECT r.account_id, r.hour, r.kind, r.part, r.code, r.reaction, r.n
+                     FROM {rows} WHERE true
+                     ON CONFLICT (account_id, hour, kind, part, code, reaction)
+                     DO UPDATE SET n = health.n + excluded.n",
+                    Rows::of(&rows)
+                        .int("account_id", |(_, key, _)| key.account.0)
+                        .int("hour", |(hour, ..)| *hour)
+                        .int("kind", |(_, key, _)| key.kind.number())
+                        .int("part", |(_, key, _)| key.part)
+                        .int("code", |(_, key, _)| key.code)
+                        .int("reaction", |(_, key, _)| {
+                            key.reaction.map_or(0, Reaction::number)
+                        })
+                        .int("n", |(.., n)| *n),
+                    [],
+                )
                 .await?;
                 Ok(())
             })
@@ -346,7 +345,7 @@ async fn prune(store: &Store, now: Timestamp) -> Result<(), Error> {
         .cold(move |tx| {
             Box::pin(async move {
                 let sql = "DELETE FROM health WHERE hour < ?1";
-                tx.execute_raw(statement(sql, [before.into()])).await?;
+                sql::run(tx, sql, [before.into()]).await?;
                 Ok(())
             })
         })
@@ -356,14 +355,13 @@ async fn prune(store: &Store, now: Timestamp) -> Result<(), Error> {
 /// An account's sums from an hour on, what is not written yet included; in order.
 pub async fn since(store: &Store, account: AccountId, hour: i64) -> Result<Vec<Sum>, Error> {
     // The rows first: what is written between the two looks is missed for a moment, never doubled.
-    let rows = store
-        .read()
-        .query_all_raw(statement(
-            "SELECT hour, kind, part, code, reaction, n FROM health
-             WHERE account_id = ?1 AND hour >= ?2",
-            [account.0.into(), hour.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        store.read(),
+        "SELECT hour, kind, part, code, reaction, n FROM health
+         WHERE account_id = ?1 AND hour >= ?2",
+        [account.0.into(), hour.into()],
+    )
+    .await?;
     let mut sums = store.health().unwritten(account);
     sums.retain(|sum| sum.hour >= hour);
     for row in &rows {
@@ -395,13 +393,13 @@ pub async fn unknown_by_account(
     read: &sea_orm::DatabaseConnection,
     from: Timestamp,
 ) -> Result<Vec<(AccountId, u32)>, Error> {
-    let rows = read
-        .query_all_raw(statement(
-            "SELECT account_id, count(*) FROM outcomes WHERE result = 7 AND at >= ?1
-             GROUP BY account_id",
-            [from.0.into()],
-        ))
-        .await?;
+    let rows = sql::all(
+        read,
+        "SELECT account_id, count(*) FROM outcomes WHERE result = 7 AND at >= ?1
+         GROUP BY account_id",
+        [from.0.into()],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             let n = u32::try_from(int(row, 1)?).unwrap_or(u32::MAX);
@@ -419,13 +417,13 @@ pub async fn unknown_since(
     from: Timestamp,
     limit: u32,
 ) -> Result<u32, Error> {
-    let row = read
-        .query_one_raw(statement(
-            "SELECT count(*) FROM (SELECT 1 FROM outcomes
-             WHERE result = 7 AND at >= ?2 AND account_id = ?1 LIMIT ?3)",
-            [account.0.into(), from.0.into(), limit.into()],
-        ))
-        .await?;
+    let row = sql::first(
+        read,
+        "SELECT count(*) FROM (SELECT 1 FROM outcomes
+             WHERE result = 7 AND at >= ?2 AND account_id = ?1 LIMIT ?3) AS newest",
+        [account.0.into(), from.0.into(), limit.into()],
+    )
+    .await?;
     let n = row.map_or(Ok(0), |row| int(&row, 0))?;
     Ok(u32::try_from(n).unwrap_or(limit))
 }

@@ -1,0 +1,68 @@
+//! PostgreSQL: how its connections are made.
+//!
+//! One connection writes, a few others read. Both are bounded by the server itself, so that a
+//! forgotten transaction or a lock of somebody else's never holds us up for long.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::{ConnectOptions, Database, DatabaseConnection};
+
+use crate::store::Error;
+
+/// Connections for reading: API, console, and the wheel's loader.
+const READERS_MAX: u32 = 8;
+
+/// Longest wait for a free connection, or for a new one.
+const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+
+/// Whether a url is one of PostgreSQL's.
+pub(super) fn is_url(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// The one connection that writes.
+pub(super) async fn connect_writer(url: &str) -> Result<DatabaseConnection, Error> {
+    connect(url, 1, |options| {
+        options.application_name("dripwheel writer").options([
+            // A commit is acknowledged once it is on the disk, whatever the server's own setting.
+            ("synchronous_commit", "on"),
+            ("statement_timeout", "10s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "15s"),
+            // Sets of rows come as arrays whose length a plan made once cannot know.
+            ("plan_cache_mode", "force_custom_plan"),
+            ("jit", "off"),
+        ])
+    })
+    .await
+}
+
+/// Connections that can only read.
+pub(super) async fn connect_readers(url: &str) -> Result<DatabaseConnection, Error> {
+    connect(url, READERS_MAX, |options| {
+        options.application_name("dripwheel reader").options([
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+            ("jit", "off"),
+        ])
+    })
+    .await
+}
+
+async fn connect(
+    url: &str,
+    connections_max: u32,
+    tune: fn(PgConnectOptions) -> PgConnectOptions,
+) -> Result<DatabaseConnection, Error> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections_max)
+        .min_connections(1)
+        .sqlx_logging(false)
+        .acquire_timeout(ACQUIRE_MAX)
+        .connect_timeout(ACQUIRE_MAX)
+        .map_sqlx_postgres_opts(tune);
+    Ok(Database::connect(options).await?)
+}
