@@ -9,6 +9,12 @@
 )]
 
 mod chromium;
+#[path = "../it/support/cluster.rs"]
+#[expect(dead_code, reason = "the pages need a database and stop no server")]
+mod cluster;
+#[path = "../it/support/database.rs"]
+#[expect(dead_code, reason = "the pages are looked at, not the rows")]
+mod database;
 mod stage;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};

@@ -2,7 +2,6 @@
 //! sequences and a clock that the test moves.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,8 @@ use dripwheel::config::Config;
 use dripwheel::sandbox::{Action, Running, Sandbox, SandboxSettings};
 use dripwheel::yaml::render_all;
 use serde_json::json;
-use tempfile::TempDir;
+
+use crate::database::Fresh;
 
 pub const APP_ID: &str = "wx0123456789abcdef";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -25,7 +25,7 @@ pub struct Stage {
     pub sandbox: Running,
     app: App,
     clock: Arc<ManualClock>,
-    _folder: TempDir,
+    _database: Fresh,
 }
 
 impl Stage {
@@ -33,18 +33,18 @@ impl Stage {
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
-        let folder = tempfile::tempdir().unwrap();
+        let database = Fresh::new();
         let clock = Arc::new(ManualClock::at(START));
         // Each must know the other's address before it starts.
         let phone = free_address();
-        let config = config(folder.path(), phone);
+        let config = config(&database, phone);
         let app = App::start(&config, clock.clone(), None).await.unwrap();
         let sandbox = Sandbox::start(platform(app.addr(), phone), clock.clone());
         Self {
             sandbox: sandbox.await.unwrap(),
             app,
             clock,
-            _folder: folder,
+            _database: database,
         }
     }
 
@@ -78,8 +78,8 @@ fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-fn config(folder: &Path, phone: SocketAddr) -> Config {
-    let database = json!(format!("sqlite://{}/browser.db", folder.display()));
+fn config(database: &Fresh, phone: SocketAddr) -> Config {
+    let database = json!(database.url);
     let sequences = json!(format!("{}/sequences", env!("CARGO_MANIFEST_DIR")));
     let text = format!(
         "server: {{ listen: 127.0.0.1:0, console: open }}

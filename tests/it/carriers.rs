@@ -113,7 +113,7 @@ async fn a_consent_carries_one_step_as_a_notice_and_the_report_is_noted() {
     pair.at(10 * MINUTE);
     becomes(&pair, &[(SENT, BY_NOTICE), (DELIVERED, BY_NOTICE)]).await;
     assert_eq!(carriers(ann), [Carrier::SubscriptionNotice]);
-    assert_eq!(pair.number("SELECT left FROM consents").await, 0);
+    assert_eq!(pair.number("SELECT \"left\" FROM consents").await, 0);
     assert_eq!(pair.number("SELECT count(*) FROM awaited_reports").await, 0);
     assert_clean(&pair).await;
 }
@@ -148,7 +148,7 @@ async fn a_consent_that_the_platform_does_not_know_is_forgotten() {
     );
     pair.at(10 * MINUTE);
     becomes(&pair, &[(HELD, BY_NOTICE)]).await;
-    assert_eq!(pair.number("SELECT left FROM consents").await, 0);
+    assert_eq!(pair.number("SELECT \"left\" FROM consents").await, 0);
 }
 
 #[tokio::test]

@@ -319,12 +319,14 @@ async fn a_page_is_told_when_something_about_it_changed() {
 }
 
 #[tokio::test]
-async fn a_story_is_told_from_the_file_alone_when_no_server_runs() {
+async fn a_story_is_told_from_the_rows_alone_when_no_server_runs() {
     let world = World::new().await;
     world.follow("ann").await;
     assert_eq!(world.pass(seconds(1), accepted()).await, 1);
     world.store.close().await;
-    let read = store::open_to_read(&world.url).await.expect("can be read");
+    let read = store::open_to_read(&world.database.url)
+        .await
+        .expect("can be read");
     let catalog = versions::load_catalog(&read).await.expect("can be read");
     let known = Known {
         catalog: &catalog,

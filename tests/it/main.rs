@@ -4,6 +4,7 @@ mod alerts;
 mod api;
 mod callbacks;
 mod carriers;
+mod cluster;
 mod commits;
 mod component;
 mod component_sandbox;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pair::eventually;
+use crate::support::database::Fresh;
 use crate::wechat_client::platform::{Asked, Say, ScriptedPlatform};
 
 pub const SEND: &str = "/cgi-bin/message/custom/send";
@@ -51,6 +52,7 @@ pub struct Own {
     app: Option<App>,
     config: Config,
     _folder: TempDir,
+    _database: Fresh,
 }
 
 fn say(rules: &Rules, asked: &Asked) -> Say {
@@ -91,20 +93,21 @@ impl Own {
         for (index, sequence) in sequences.iter().enumerate() {
             std::fs::write(folder.path().join(format!("{index}.yaml")), sequence).unwrap();
         }
-        let at = folder.path().display();
+        let (at, database) = (folder.path().display(), Fresh::new());
         let base = platform.base.as_str().trim_end_matches('/');
         let text = format!(
             "server:
   listen: 127.0.0.1:0
   api_keys: [{{ name: ops, secret: {KEY}, scopes: [read, write] }}]
-database: {{ url: 'sqlite://{at}/own.db' }}
+database: {{ url: '{}' }}
 sequences: {{ dir: '{at}' }}
 account_defaults: {{ api_base: '{base}', mode: plain, passive_reply: false }}
 accounts:
   - {{ key: main, app_id: wx0123456789abcdef, app_secret: 0123456789abcdef0123456789abcdef,
       token: owntoken }}
 {settings}
-"
+",
+            database.url
         );
         let config = Config::from_text(&text, "own", &|_| None);
         let config = config.unwrap_or_else(|all| panic!("{}\n{text}", render_all(&all, false)));
@@ -118,6 +121,7 @@ accounts:
             app: Some(app.unwrap()),
             config,
             _folder: folder,
+            _database: database,
         }
     }
 

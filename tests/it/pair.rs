@@ -17,8 +17,10 @@ use dripwheel::sandbox::{
     Pushed, Running, Sandbox, SandboxAccount, SandboxSettings, SentWithBody,
 };
 use dripwheel::yaml::render_all;
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use sea_orm::QueryResult;
 use tempfile::TempDir;
+
+use crate::support::database::{self, Fresh};
 
 /// 2023-11-15 06:13:20 in Beijing, where nobody is in quiet hours or near midnight.
 pub const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -61,6 +63,7 @@ pub struct Pair {
     pub app: App,
     pub platform: Running,
     _folder: TempDir,
+    _database: Fresh,
 }
 
 /// The app id of the `index`th account.
@@ -75,13 +78,16 @@ impl Pair {
         let server_addr = free_address();
         let platform = platform(&wishes, server_addr, &clock).await;
         write_sequences(folder.path(), wishes.sequences);
-        let config = config(&wishes, server_addr, platform.addr, folder.path());
+        let database = Fresh::new();
+        let at = [server_addr, platform.addr];
+        let config = config(&wishes, at, folder.path(), &database);
         let app = App::start(&config, Arc::clone(&clock) as _, None).await;
         Self {
             clock,
             app: app.unwrap(),
             platform,
             _folder: folder,
+            _database: database,
         }
     }
 
@@ -128,17 +134,11 @@ impl Pair {
 
     /// The one number that a query gives.
     pub async fn number(&self, sql: &str) -> i64 {
-        self.rows(sql).await[0].try_get_by_index(0).unwrap()
+        database::number(self.app.store().read(), sql).await
     }
 
     pub async fn rows(&self, sql: &str) -> Vec<QueryResult> {
-        let statement = Statement::from_string(DbBackend::Sqlite, sql);
-        self.app
-            .store()
-            .read()
-            .query_all_raw(statement)
-            .await
-            .unwrap()
+        database::rows(self.app.store().read(), sql, []).await
     }
 
     /// Counts the calls of one of the platform's interfaces from now on.
@@ -264,16 +264,22 @@ fn write_sequences(folder: &Path, sequences: &[&str]) {
     }
 }
 
-fn config(wishes: &Wishes<'_>, server: SocketAddr, platform: SocketAddr, folder: &Path) -> Config {
+fn config(
+    wishes: &Wishes<'_>,
+    [server, platform]: [SocketAddr; 2],
+    folder: &Path,
+    database: &Fresh,
+) -> Config {
     let mut text = format!(
         "server: {{ listen: {server} }}
-database: {{ url: 'sqlite://{folder}/pair.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: '{folder}' }}
 account_defaults: {{ api_base: 'http://{platform}', profile: {profile},
   passive_reply: {passive_reply} }}
 {settings}
 accounts:
 ",
+        database = database.url,
         folder = folder.display(),
         profile = wishes.server_profile,
         passive_reply = wishes.passive_reply,

@@ -1,4 +1,4 @@
-//! A world of its own for a test: a real store in a fresh directory, a clock that the test moves,
+//! A world of its own for a test: a real store in a fresh database, a clock that the test moves,
 //! and the program's doors on a real socket.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -33,11 +33,11 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use poem::listener::{Acceptor, Listener, TcpListener};
 use poem::{EndpointExt, Route, Server};
 use reqwest::{Client, RequestBuilder};
-use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::database::Fresh;
 use crate::wechat_client::platform::{Say, ScriptedPlatform};
 
 pub const READ_KEY: &str = "read-key-0123456789abcdef";
@@ -80,8 +80,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub account: AccountId,
     pub base: String,
-    /// Of the database.
-    pub url: String,
+    pub database: Fresh,
     pub client: Client,
     /// What `main` sends to.
     pub platform: ScriptedPlatform,
@@ -89,7 +88,6 @@ pub struct World {
     pub clear_code: Arc<AtomicI64>,
     server: JoinHandle<()>,
     _armed: mpsc::Receiver<Armed>,
-    _dir: TempDir,
 }
 
 impl World {
@@ -110,10 +108,10 @@ impl World {
                 .install_default()
                 .ok();
         });
-        let dir = tempfile::tempdir().expect("make a directory");
+        let database = Fresh::new();
         let clock = Arc::new(ManualClock::at(START));
         let settings = StoreSettings {
-            url: format!("sqlite://{}", dir.path().join("test.db").display()),
+            url: database.url.clone(),
             lead: Duration::from_secs(2),
         };
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
@@ -185,7 +183,7 @@ impl World {
             store,
             clock,
             account,
-            url: settings.url,
+            database,
             base: format!("http://{addr}"),
             client: Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
@@ -195,7 +193,6 @@ impl World {
             clear_code,
             server,
             _armed: armed,
-            _dir: dir,
         }
     }
 

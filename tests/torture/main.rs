@@ -8,7 +8,13 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 #![expect(clippy::print_stdout, reason = "the summary is the point")]
 
+#[path = "../it/support/cluster.rs"]
+#[expect(dead_code, reason = "servers are stopped elsewhere")]
+mod cluster;
 mod crowd;
+#[path = "../it/support/database.rs"]
+#[expect(dead_code, reason = "rows are changed elsewhere")]
+mod database;
 mod dice;
 mod server;
 mod verdict;
@@ -75,7 +81,7 @@ impl Scene {
         let database = self.server.database();
         let mut waiting = 0;
         for _ in 0..600 {
-            waiting = unfinished(&database).await;
+            waiting = unfinished(database).await;
             if waiting == 0 {
                 return;
             }
@@ -178,7 +184,7 @@ async fn a_kill_loses_nothing_and_doubles_nothing_in_silence() {
 
     let bound = scene.server.kills * IN_FLIGHT;
     let database = scene.server.database();
-    let verdict = compare(&people, &scene.record(), &database, bound).await;
+    let verdict = compare(&people, &scene.record(), database, bound).await;
     print(rounds, &scene, &verdict);
     verdict.assert_clean();
     assert_eq!(scene.server.complaints(), [""; 0]);
@@ -212,7 +218,7 @@ async fn a_sigterm_under_load_leaves_no_send_unknown() {
     assert_eq!(scene.server.audit().await, 0);
 
     let database = scene.server.database();
-    let verdict = compare(&people, &scene.record(), &database, 0).await;
+    let verdict = compare(&people, &scene.record(), database, 0).await;
     print(rounds, &scene, &verdict);
     verdict.assert_clean();
     assert_eq!(scene.server.complaints(), [""; 0]);

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use crate::database::Fresh;
+
 /// Sends of the child under way at once: what one kill can leave unknown.
 pub const IN_FLIGHT: u64 = 32;
 
@@ -45,6 +47,7 @@ pub const STEPS: usize = 4;
 pub struct Server {
     pub addr: SocketAddr,
     folder: PathBuf,
+    database: Fresh,
     child: Option<Child>,
     pub starts: u64,
     pub kills: u64,
@@ -53,10 +56,10 @@ pub struct Server {
 impl Server {
     /// Writes configuration and sequence for a server on `addr`; starts nothing yet.
     pub fn prepare(folder: &Path, addr: SocketAddr, platform: SocketAddr) -> Self {
-        let seconds = ATTEMPT.as_secs();
+        let (seconds, database) = (ATTEMPT.as_secs(), Fresh::new());
         let config = format!(
             "server: {{ listen: {addr} }}
-database: {{ url: 'sqlite://torture.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: sequences }}
 accounts:
   - key: main
@@ -70,7 +73,8 @@ accounts:
     rate: {{ per_second: 10000, per_minute: 600000, per_day: 100000000 }}
 wheel: {{ lead: 300ms, sweep_every: 5s }}
 sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
-"
+",
+            database = database.url,
         );
         std::fs::create_dir(folder.join("sequences")).unwrap();
         std::fs::write(folder.join("sequences/steps.yaml"), SEQUENCE).unwrap();
@@ -78,14 +82,16 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         Self {
             addr,
             folder: folder.to_owned(),
+            database,
             child: None,
             starts: 0,
             kills: 0,
         }
     }
 
-    pub fn database(&self) -> String {
-        format!("sqlite://{}", self.folder.join("torture.db").display())
+    /// The URL of its database.
+    pub fn database(&self) -> &str {
+        &self.database.url
     }
 
     fn command(&self, name: &str) -> Command {

@@ -12,9 +12,10 @@ use dripwheel::clock::Timestamp;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::store;
 use dripwheel::store::receipts::KINDS;
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
+use sea_orm::{DatabaseConnection, QueryResult};
 
 use crate::crowd::{Deed, Person};
+use crate::database;
 use crate::server::{ATTEMPT, STEPS};
 
 /// How long after an acknowledged unfollow a call that was under way may still reach the platform.
@@ -264,14 +265,13 @@ pub async fn unfinished(database: &str) -> i64 {
     let read = store::open_to_read(database).await.unwrap();
     let sql = "SELECT (SELECT count(*) FROM timers) + (SELECT count(*) FROM deliveries)
         + (SELECT count(*) FROM enrollments WHERE state < 2)";
-    let waiting = number(&select(&read, sql).await[0], 0);
+    let waiting = database::number(&read, sql).await;
     read.close().await.unwrap();
     waiting
 }
 
 async fn select(read: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
-    let statement = Statement::from_string(DbBackend::Sqlite, sql);
-    read.query_all_raw(statement).await.unwrap()
+    database::rows(read, sql, []).await
 }
 
 fn number(row: &QueryResult, index: usize) -> i64 {

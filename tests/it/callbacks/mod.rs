@@ -12,12 +12,12 @@ use dripwheel::app::App;
 use dripwheel::clock::{ManualClock, Timestamp};
 use dripwheel::config::Config;
 use dripwheel::inbound::signature::sign;
-use dripwheel::store::receipts::KINDS;
+use dripwheel::store::{self, receipts::KINDS};
 use dripwheel::yaml::render_all;
 use reqwest::{Client, Method};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tempfile::TempDir;
 
+use crate::support::database::{self, Fresh};
 use letter::{FOLLOW, Letter, follow, xml};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -42,12 +42,13 @@ steps: [{ id: hello, after: 1h, say: { text: hello } }]
 struct Server {
     app: App,
     client: Client,
-    folder: TempDir,
+    database: Fresh,
+    _folder: TempDir,
 }
 
 impl Server {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, database) = (tempfile::tempdir().unwrap(), Fresh::new());
         std::fs::write(folder.path().join("late.yaml"), SEQUENCE).unwrap();
         let accounts = [(SAFE, "safe"), (COMPAT, "compat"), (PLAIN, "plain")];
         let accounts = accounts.map(|((key, app_id), mode)| {
@@ -59,9 +60,10 @@ impl Server {
         });
         let text = format!(
             "server: {{ listen: '127.0.0.1:0' }}
-database: {{ url: 'sqlite://{folder}/doors.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: '{folder}' }}
 accounts:\n{accounts}",
+            database = database.url,
             folder = folder.path().display(),
             accounts = accounts.concat()
         );
@@ -71,7 +73,8 @@ accounts:\n{accounts}",
         Self {
             app: App::start(&config, clock, None).await.unwrap(),
             client: Client::builder().no_proxy().build().unwrap(),
-            folder,
+            database,
+            _folder: folder,
         }
     }
 
@@ -96,9 +99,7 @@ accounts:\n{accounts}",
     }
 
     async fn count(&self, sql: &str) -> i64 {
-        let statement = Statement::from_string(DbBackend::Sqlite, sql);
-        let rows = self.app.store().read().query_all_raw(statement).await;
-        rows.unwrap()[0].try_get_by_index(0).unwrap()
+        database::number(self.app.store().read(), sql).await
     }
 
     /// Receipts, followers, grants and enrollments together.
@@ -113,9 +114,8 @@ accounts:\n{accounts}",
     /// The receipts' kinds, in words.
     async fn kinds(&self) -> Vec<&'static str> {
         let sql = "SELECT kind FROM receipts ORDER BY created_at";
-        let statement = Statement::from_string(DbBackend::Sqlite, sql);
-        let rows = self.app.store().read().query_all_raw(statement).await;
-        let kinds = rows.unwrap().into_iter().map(|row| {
+        let rows = database::rows(self.app.store().read(), sql, []).await;
+        let kinds = rows.into_iter().map(|row| {
             let kind: i64 = row.try_get_by_index(0).unwrap();
             KINDS[usize::try_from(kind).unwrap() - 1]
         });
@@ -197,17 +197,16 @@ async fn every_mode_takes_its_own_callbacks_in() {
     server
         .accepts(&second(Letter::plain("plain", &json("oPlainJson")), "7"))
         .await;
-    let known = "SELECT group_concat(openid) FROM (SELECT openid FROM followers ORDER BY id)";
-    let statement = Statement::from_string(DbBackend::Sqlite, known);
-    let rows = server
-        .app
-        .store()
-        .read()
-        .query_all_raw(statement)
-        .await
-        .unwrap();
-    let known: String = rows[0].try_get_by_index(0).unwrap();
-    assert_eq!(known, "oSafe,oSafeJson,oCompat,oPlain,oPlainJson");
+    let known = "SELECT openid FROM followers ORDER BY id";
+    let rows = database::rows(server.app.store().read(), known, []).await;
+    let known: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get_by_index(0).unwrap())
+        .collect();
+    assert_eq!(
+        known,
+        ["oSafe", "oSafeJson", "oCompat", "oPlain", "oPlainJson"]
+    );
     assert_eq!(server.count("SELECT count(*) FROM enrollments").await, 5);
 }
 
@@ -350,5 +349,7 @@ async fn while_nothing_can_be_stored_the_platform_is_asked_to_come_again() {
         403,
         "a stranger learns nothing of it"
     );
-    assert!(server.folder.path().join("doors.db").exists());
+    let read = store::open_to_read(&server.database.url).await.unwrap();
+    let receipts = "SELECT count(*) FROM receipts";
+    assert_eq!(database::number(&read, receipts).await, 0);
 }

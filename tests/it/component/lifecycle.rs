@@ -299,9 +299,9 @@ async fn the_api_tells_how_components_and_their_accounts_stand() {
 }
 
 #[tokio::test]
-async fn a_new_database_is_its_owners_alone() {
-    let server = Server::start().await;
-    let path = server.folder.path().join("component.db");
+async fn a_new_database_file_is_its_owners_alone() {
+    let server = Server::start_on(Fresh::file(), [COMPONENT, TOKEN, KEY], NOW).await;
+    let path = server.database.path().unwrap();
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);

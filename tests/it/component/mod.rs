@@ -23,9 +23,9 @@ use dripwheel::inbound::signature::sign;
 use dripwheel::store::accounts::{self, Standing};
 use dripwheel::yaml::render_all;
 use reqwest::Client;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tempfile::TempDir;
 
+use crate::support::database::{self, Fresh};
 use crate::support::eventually;
 use platform::Platform;
 
@@ -58,6 +58,7 @@ struct Server {
     clock: Arc<ManualClock>,
     client: Client,
     folder: TempDir,
+    database: Fresh,
     component: String,
     token: String,
     key: String,
@@ -69,11 +70,15 @@ impl Server {
     }
 
     async fn start_as(component: &str, token: &str, key: &str, now: Timestamp) -> Self {
+        Self::start_on(Fresh::new(), [component, token, key], now).await
+    }
+
+    async fn start_on(database: Fresh, parts: [&str; 3], now: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("welcome.yaml"), SEQUENCE).unwrap();
         let platform = Platform::start().await;
         let clock = Arc::new(ManualClock::at(now));
-        let config = config(&platform, &folder, [component, token, key]);
+        let config = config(&platform, &folder, &database, parts);
         let app = App::start(&config, Arc::clone(&clock) as _, None).await;
         Self {
             app: app.unwrap(),
@@ -81,9 +86,10 @@ impl Server {
             clock,
             client: Client::builder().no_proxy().build().unwrap(),
             folder,
-            component: component.to_owned(),
-            token: token.to_owned(),
-            key: key.to_owned(),
+            database,
+            component: parts[0].to_owned(),
+            token: parts[1].to_owned(),
+            key: parts[2].to_owned(),
         }
     }
 
@@ -102,7 +108,7 @@ impl Server {
     async fn restart(self) -> Self {
         self.app.stop().await;
         let parts = [&*self.component, &*self.token, &*self.key];
-        let config = config(&self.platform, &self.folder, parts);
+        let config = config(&self.platform, &self.folder, &self.database, parts);
         let app = App::start(&config, Arc::clone(&self.clock) as _, None).await;
         Self {
             app: app.unwrap(),
@@ -206,9 +212,7 @@ impl Server {
     }
 
     async fn count(&self, sql: &str) -> i64 {
-        let statement = Statement::from_string(DbBackend::Sqlite, sql);
-        let row = self.app.store().read().query_one_raw(statement).await;
-        row.unwrap().unwrap().try_get_by_index(0).unwrap()
+        database::number(self.app.store().read(), sql).await
     }
 
     /// Waits for a text to have reached a follower of the account `times` times.
@@ -227,11 +231,16 @@ impl Server {
     }
 }
 
-fn config(platform: &Platform, folder: &TempDir, [component, token, key]: [&str; 3]) -> Config {
+fn config(
+    platform: &Platform,
+    folder: &TempDir,
+    database: &Fresh,
+    [component, token, key]: [&str; 3],
+) -> Config {
     let text = format!(
         "server: {{ listen: '127.0.0.1:0', public_url: 'https://drip.example.com',
   api_keys: [{{ name: reader, secret: {API_KEY}, scopes: [read] }}] }}
-database: {{ url: 'sqlite://{folder}/component.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: '{folder}' }}
 sender: {{ in_flight: 1000, per_account_in_flight: 1000, attempt_timeout: 60s }}
 components:
@@ -240,6 +249,7 @@ components:
       rate: {{ per_second: 100000, per_minute: 1000000 }} }}
 ",
         platform.base,
+        database = database.url,
         folder = folder.path().display(),
     );
     let config = Config::from_text(&text, "component", &|_| None);

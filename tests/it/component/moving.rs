@@ -63,10 +63,9 @@ async fn an_owner_who_changes_platforms_is_served_by_the_new_one() {
     let like = server.app.store().knowledge().accounts();
     let like = like.values().next().unwrap();
     server.app.stop().await;
-    let url = format!("sqlite://{}/component.db", server.folder.path().display());
     for order in [[OTHER, COMPONENT], [COMPONENT, OTHER]] {
         let settings = StoreSettings {
-            url: url.clone(),
+            url: server.database.url.clone(),
             lead: Duration::ZERO,
         };
         let opened = Store::open(&settings, Arc::clone(&server.clock) as _).await;

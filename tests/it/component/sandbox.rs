@@ -13,11 +13,12 @@ struct Both {
     platform: Running,
     clock: Arc<ManualClock>,
     _folder: TempDir,
+    _database: Fresh,
 }
 
 impl Both {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, database) = (tempfile::tempdir().unwrap(), Fresh::new());
         std::fs::write(folder.path().join("welcome.yaml"), SEQUENCE).unwrap();
         let server = free_address();
         let url = |path: &str| format!("http://{server}/component/pro/{path}");
@@ -37,7 +38,7 @@ impl Both {
         let platform = platform.unwrap();
         let text = format!(
             "server: {{ listen: {server}, public_url: 'http://{server}' }}
-database: {{ url: 'sqlite://{folder}/both.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: '{folder}' }}
 components:
   - {{ key: pro, app_id: {COMPONENT}, app_secret: {APP_SECRET}, token: {TOKEN},
@@ -45,6 +46,7 @@ components:
       api_base: 'http://{0}', login_base: 'http://{0}', mobile_login_base: 'http://{0}' }}
 ",
             platform.addr,
+            database = database.url,
             folder = folder.path().display(),
         );
         let config = Config::from_text(&text, "both", &|_| None);
@@ -55,6 +57,7 @@ components:
             platform,
             clock,
             _folder: folder,
+            _database: database,
         }
     }
 

@@ -55,7 +55,7 @@ async fn nothing_of_somebody_who_left_stays_but_a_pseudonym() {
     assert_eq!(kinds, ["followed", "message", "unfollowed"]);
     assert_eq!(told["passages"][0]["steps"][0]["state"], "sent");
     // So does whoever reads the file without the server.
-    let read = dripwheel::store::open_to_read(&stage.config().database.url)
+    let read = dripwheel::store::open_to_read(&stage.database.url)
         .await
         .unwrap();
     let found = dripwheel::store::timeline::of(&read, "main", OPENID)

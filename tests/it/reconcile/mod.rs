@@ -21,13 +21,13 @@ use dripwheel::sender::wechat::http_client;
 use dripwheel::store::Store;
 use dripwheel::yaml::render_all;
 use reqwest::{Client, Method, StatusCode};
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::pair::eventually;
+use crate::support::database::{self, Fresh};
 pub use platform::Platform;
 
 /// 2023-11-15 06:13:20 in Beijing; the daily sync has been.
@@ -63,6 +63,7 @@ pub struct Stage {
     life: Option<Life>,
     nonces: AtomicU64,
     _folder: TempDir,
+    database: Fresh,
 }
 
 impl Stage {
@@ -74,14 +75,14 @@ impl Stage {
     /// The same, with settings of its account.
     pub async fn of(sequences: &[&str], reconcile: &str, account: &str) -> Self {
         let platform = Platform::start().await;
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, database) = (tempfile::tempdir().unwrap(), Fresh::new());
         for (index, sequence) in sequences.iter().enumerate() {
             std::fs::write(folder.path().join(format!("{index}.yaml")), sequence).unwrap();
         }
         let text = format!(
             "server: {{ listen: '127.0.0.1:0', api_keys: [{{ name: test, secret: {API_KEY},
                scopes: [read, write] }}] }}
-database: {{ url: 'sqlite://{folder}/sync.db' }}
+database: {{ url: '{database}' }}
 sequences: {{ dir: '{folder}' }}
 account_defaults: {{ api_base: '{base}', mode: plain, {account} }}
 reconcile: {{ page_pause: 0s, refresh_pause: 0s, {reconcile} }}
@@ -89,6 +90,7 @@ accounts:
   - {{ key: main, app_id: wx0123456789abcdef, app_secret: 0123456789abcdef0123456789abcdef,
       token: {TOKEN} }}
 ",
+            database = database.url,
             folder = folder.path().display(),
             base = platform.base,
         );
@@ -100,6 +102,7 @@ accounts:
             life: None,
             nonces: AtomicU64::new(1),
             _folder: folder,
+            database,
         };
         stage.start().await;
         stage.pass(minutes(1)).await;
@@ -267,12 +270,7 @@ accounts:
 
     /// The one number that a query gives.
     pub async fn number(&self, sql: &str) -> i64 {
-        self.rows(sql).await[0].try_get_by_index(0).unwrap()
-    }
-
-    pub async fn rows(&self, sql: &str) -> Vec<QueryResult> {
-        let statement = Statement::from_string(DbBackend::Sqlite, sql);
-        self.store().read().query_all_raw(statement).await.unwrap()
+        database::number(self.store().read(), sql).await
     }
 
     pub async fn enrollments(&self, openid: &str) -> Vec<Value> {
@@ -289,23 +287,7 @@ accounts:
 
     /// Where in the rows a text stands: table and column.
     pub async fn places(&self, text: &str) -> Vec<String> {
-        let mut places = Vec::new();
-        let tables = "SELECT name FROM sqlite_master WHERE type = 'table'";
-        for table in self.rows(tables).await {
-            let table: String = table.try_get_by_index(0).unwrap();
-            let columns = format!("SELECT name FROM pragma_table_info('{table}')");
-            for column in self.rows(&columns).await {
-                let column: String = column.try_get_by_index(0).unwrap();
-                let sql = format!(
-                    "SELECT count(*) FROM \"{table}\"
-                     WHERE instr(CAST(\"{column}\" AS TEXT), '{text}') > 0"
-                );
-                if self.number(&sql).await > 0 {
-                    places.push(format!("{table}.{column}"));
-                }
-            }
-        }
-        places
+        database::places(self.store().read(), text).await
     }
 
     /// The end of every test: the rows must prove themselves.

@@ -38,8 +38,8 @@ impl Town {
     /// When the next timer or delivery is due.
     pub async fn next_due(&self) -> Option<Timestamp> {
         self.number(
-            "SELECT min(due_at) FROM (SELECT due_at FROM timers WHERE due_at > ?1
-             UNION ALL SELECT due_at FROM deliveries WHERE due_at > ?1)",
+            "SELECT min(due_at) FROM (SELECT due_at FROM timers WHERE due_at > $1
+             UNION ALL SELECT due_at FROM deliveries WHERE due_at > $1) AS ahead",
             [self.now().0.into()],
         )
         .await
@@ -70,8 +70,8 @@ impl Town {
     /// Timers and deliveries whose instant has come.
     pub async fn due(&self) -> i64 {
         self.number(
-            "SELECT (SELECT count(*) FROM timers WHERE due_at <= ?1)
-                 + (SELECT count(*) FROM deliveries WHERE due_at <= ?1)",
+            "SELECT (SELECT count(*) FROM timers WHERE due_at <= $1)
+                 + (SELECT count(*) FROM deliveries WHERE due_at <= $1)",
             [self.now().0.into()],
         )
         .await

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+pub mod cluster;
+pub mod database;
 mod days;
 mod line;
 mod seen;

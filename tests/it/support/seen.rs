@@ -5,11 +5,11 @@ use std::time::Duration;
 use dripwheel::clock::millis;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::story::{self, Lang, words};
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use sea_orm::Value;
 
-use super::eventually;
 use super::line::Heard;
 use super::town::{PATIENCE_WITH_ROWS, START, Town};
+use super::{database, eventually};
 
 impl Town {
     /// The messages that arrived at somebody, in order.
@@ -53,7 +53,7 @@ impl Town {
         let rows = self
             .rows(
                 "SELECT o.enrollment_id & 65535, o.step, o.result, o.steps FROM outcomes AS o
-                 JOIN followers AS f ON f.id = o.enrollment_id >> 16 WHERE f.openid = ?1
+                 JOIN followers AS f ON f.id = o.enrollment_id >> 16 WHERE f.openid = $1
                  ORDER BY o.enrollment_id, o.step, o.entry",
                 [who.into()],
             )
@@ -76,7 +76,7 @@ impl Town {
     pub async fn passages(&self, who: &str) -> i64 {
         self.number(
             "SELECT count(*) FROM enrollments AS e JOIN followers AS f ON f.id = e.id >> 16
-             WHERE f.openid = ?1",
+             WHERE f.openid = $1",
             [who.into()],
         )
         .await
@@ -97,11 +97,7 @@ impl Town {
     /// Changes rows behind the program's back, between two lives, as a broken disk would.
     pub async fn tamper(&self, sql: &str) {
         assert!(self.life.is_none(), "only between two lives");
-        let path = self.dir.path().join("town.db");
-        let url = format!("sqlite://{}", path.display());
-        let connection = sea_orm::Database::connect(url).await.unwrap();
-        connection.execute_unprepared(sql).await.unwrap();
-        connection.close().await.unwrap();
+        self.database.tamper(sql).await;
     }
 
     async fn rows(
@@ -109,8 +105,7 @@ impl Town {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Vec<Vec<Option<i64>>> {
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-        let rows = self.store().read().query_all_raw(statement).await.unwrap();
+        let rows = database::rows(self.store().read(), sql, values).await;
         rows.iter()
             .map(|row| {
                 let columns = row.column_names().len();
@@ -124,18 +119,18 @@ impl Town {
     pub(super) async fn dump(&self) -> String {
         let mut text = format!("now {}\n", self.now().0 - START.0);
         let tables = [
-            ("timers", "due_at - ?1, enrollment_id, generation"),
+            ("timers", "due_at - $1, enrollment_id, generation"),
             (
                 "deliveries",
-                "due_at - ?1, enrollment_id, generation, state, epoch",
+                "due_at - $1, enrollment_id, generation, state, epoch",
             ),
             (
                 "enrollments",
-                "id, step, wake_at - ?1, generation, state, attempt, entry",
+                "id, step, wake_at - $1, generation, state, attempt, entry",
             ),
             (
                 "outcomes",
-                "enrollment_id, step, entry, result, steps, at - ?1",
+                "enrollment_id, step, entry, result, steps, at - $1",
             ),
         ];
         for (table, columns) in tables {

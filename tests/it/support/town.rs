@@ -1,6 +1,6 @@
 //! A town: followers, accounts, and a dripwheel that can crash and come back.
 //!
-//! The engine is the real one over a real database file, in a runtime of its own, so that a crash
+//! The engine is the real one over a real database, in a runtime of its own, so that a crash
 //! takes every task with it at whatever point it is; only time and the platform are scripted.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,11 +23,11 @@ use dripwheel::store::audit::{self, Audit};
 use dripwheel::store::versions::{self, NewVersion};
 use dripwheel::store::work::Armed;
 use dripwheel::store::{Store, StoreSettings};
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::database::Fresh;
 use super::eventually;
 use super::line::{Line, Phone};
 
@@ -105,7 +105,7 @@ impl TownPlan {
     pub async fn open(self, sequences: &[&str]) -> Town {
         let clock = Arc::new(ManualClock::at(START));
         let mut town = Town {
-            dir: TempDir::new().unwrap(),
+            database: Fresh::new(),
             line: Arc::new(Line::new(Arc::clone(&clock))),
             clock,
             plan: self,
@@ -127,7 +127,7 @@ pub(super) struct Life {
 }
 
 pub struct Town {
-    pub(super) dir: TempDir,
+    pub(super) database: Fresh,
     pub clock: Arc<ManualClock>,
     pub line: Arc<Line>,
     plan: TownPlan,
@@ -166,8 +166,7 @@ impl Town {
             .unwrap();
         let (plan, line) = (self.plan.clone(), Arc::clone(&self.line));
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
-        let path = self.dir.path().join("town.db");
-        let url = format!("sqlite://{}", path.display());
+        let url = self.database.url.clone();
         let versions: Vec<_> = self.sequences.iter().map(|text| version(text)).collect();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
