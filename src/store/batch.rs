@@ -195,7 +195,8 @@ impl<'a> Batch<'a> {
         if let Some(id) = self.people.id_of(account, &arrival.openid) {
             return id;
         }
-        let id = FollowerId(*self.next_follower);
+        let sharding = self.moment.holding.sharding();
+        let id = sharding.follower(*self.next_follower, account);
         *self.next_follower += 1;
         self.people.add(id, account, arrival);
         id

@@ -6,7 +6,6 @@
 //! unfolds; either way the statement is prepared once, whatever the number of rows. What the two
 //! spell differently is written down once, in `dialect`.
 
-use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 
 use crate::clock::Timestamp;
@@ -192,24 +191,54 @@ impl<'a, T> Rows<'a, T> {
         let (mut names, mut arrays) = (Vec::new(), Vec::new());
         for (at, (name, column)) in self.columns.into_iter().enumerate() {
             names.push(name);
-            let (kind, typed, items) = match column {
-                Column::Int(all) => {
-                    let all = all.into_iter().map(Value::BigInt).collect::<Vec<_>>();
-                    ("bigint", ArrayType::BigInt, all)
-                }
-                Column::Text(all) => {
-                    let all = all.into_iter().map(Value::String).collect::<Vec<_>>();
-                    ("text", ArrayType::String, all)
-                }
-            };
-            arrays.push(format!("?{}::{kind}[]", first + at));
-            values.push(Value::Array(typed, Some(Box::new(items))));
+            // As a literal: the ORM binds no arrays that hold NULL.
+            arrays.push(format!("?{}::{}[]", first + at, column.kind()));
+            values.push(column.to_literal().into());
         }
         format!("UNNEST({}) AS r({})", arrays.join(", "), names.join(", "))
     }
 }
 
 impl Column {
+    /// The type that PostgreSQL gives it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "bigint",
+            Self::Text(_) => "text",
+        }
+    }
+
+    /// All of it as an array literal of PostgreSQL.
+    fn to_literal(&self) -> String {
+        let mut literal = String::from("{");
+        match self {
+            Self::Int(all) => {
+                for (row, value) in all.iter().enumerate() {
+                    if row > 0 {
+                        literal.push(',');
+                    }
+                    match value {
+                        Some(value) => literal.push_str(&value.to_string()),
+                        None => literal.push_str("NULL"),
+                    }
+                }
+            }
+            Self::Text(all) => {
+                for (row, value) in all.iter().enumerate() {
+                    if row > 0 {
+                        literal.push(',');
+                    }
+                    match value {
+                        Some(value) => quote(value, &mut literal),
+                        None => literal.push_str("NULL"),
+                    }
+                }
+            }
+        }
+        literal.push('}');
+        literal
+    }
+
     fn write_json(&self, row: usize, json: &mut String) {
         use std::fmt::Write;
         let written = match self {
@@ -224,6 +253,18 @@ impl Column {
         };
         written.expect("a String takes whatever is written to it");
     }
+}
+
+/// A text within an array literal.
+fn quote(value: &str, literal: &mut String) {
+    literal.push('"');
+    for letter in value.chars() {
+        if matches!(letter, '"' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(letter);
+    }
+    literal.push('"');
 }
 
 /// An integer column.

@@ -17,12 +17,13 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
-use crate::journey::ids::AccountId;
+use crate::journey::ids::{AccountId, FollowerId};
 use crate::store::batch::{Answered, Batch, Tally};
 use crate::store::health::Tallies;
 use crate::store::leases::Leases;
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::save::Moment;
+use crate::store::shards::Sharding;
 use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
@@ -193,7 +194,8 @@ pub(super) struct Start {
 
 /// Starts the writer.
 pub(super) async fn start(start: Start) -> Result<(Writer, JoinHandle<()>), Error> {
-    let next_follower = followers::highest_id(&start.connection).await? + 1;
+    let highest = FollowerId(followers::highest_id(&start.connection).await?);
+    let next_follower = Sharding::of(&start.connection).number(highest) + 1;
     let (intake, requests) = mpsc::channel(INTAKE_MAX);
     let task = Task {
         start,
