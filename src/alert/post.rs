@@ -66,6 +66,9 @@ impl Post {
                 () = stop.cancelled() => return,
                 () = next_look(self.clock.as_ref(), LOOK_EVERY) => {}
             }
+            if !self.store.leases().hold_server() {
+                continue;
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 sent = self.send_due() => if let Err(error) = sent {

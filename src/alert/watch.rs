@@ -106,7 +106,9 @@ impl Watch {
 
     async fn look(&self, now: Timestamp, count: bool) -> Result<(), Error> {
         let open: HashMap<_, _> = alerts::open(self.store.read()).await?.into_iter().collect();
-        let standings = accounts::standings(self.store.read()).await?;
+        let mut standings = accounts::standings(self.store.read()).await?;
+        // Only who sends for an account knows how it stands.
+        standings.retain(|standing| self.store.leases().hold(standing.id));
         let mut look = Look::default();
         for standing in &standings {
             self.standing(standing, &open, &mut look);

@@ -444,7 +444,7 @@ impl HealthApi {
             let request = ["clear_quota", &key.0];
             let idempotency_key = idempotency_key.0.as_deref();
             state
-                .clears
+                .replays
                 .once(&caller, idempotency_key, &request, clear)
                 .await
         })

@@ -65,6 +65,26 @@ impl Keyring {
     }
 }
 
+impl Keyring {
+    /// What a session remembers of a key instead of the key.
+    pub fn mark(presented: &str) -> String {
+        mark(&hash(presented))
+    }
+
+    /// Whose key has this mark; `None` once it is nobody's any more.
+    pub fn marked(&self, wanted: &str) -> Option<&Caller> {
+        let is_its = |key: &&Key| mark(&key.hash) == wanted;
+        self.keys.iter().find(is_its).map(|key| &key.caller)
+    }
+}
+
+/// Nothing can be signed in with by whoever reads it: it is a hash of the hash.
+fn mark(hash: &[u8; 32]) -> String {
+    let mark = Sha256::new().chain_update("session ").chain_update(hash);
+    let mark = mark.finalize();
+    mark.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }

@@ -13,6 +13,7 @@ mod headers;
 mod health;
 mod idempotency;
 pub mod keys;
+mod nodes;
 pub mod ops;
 mod problem;
 mod sync;
@@ -36,12 +37,12 @@ use accounts::AccountsApi;
 use body::BodyLimit;
 use components::ComponentsApi;
 use followers::FollowersApi;
-use health::{ClearedView, HealthApi};
+use health::HealthApi;
 use idempotency::Replays;
 use keys::Keyring;
+use nodes::NodesApi;
 use problem::Problems;
 use sync::SyncApi;
-use views::Enrolled;
 
 /// Largest body of a request.
 const BODY_MAX: usize = 64 * 1024;
@@ -58,8 +59,7 @@ pub struct ApiState {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     keys: Arc<Keyring>,
-    replays: Replays<Enrolled>,
-    clears: Replays<ClearedView>,
+    replays: Replays,
     /// `None` where nothing is sent.
     quotas: Option<Arc<Quotas>>,
     /// `None` when nobody is told.
@@ -69,11 +69,10 @@ pub struct ApiState {
 impl ApiState {
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, keys: Arc<Keyring>) -> Self {
         Self {
-            store,
             clock,
             keys,
-            replays: Replays::default(),
-            clears: Replays::default(),
+            replays: Replays::new(Arc::clone(&store)),
+            store,
             quotas: None,
             alerts: None,
         }
@@ -108,13 +107,31 @@ enum Group {
     Alerts,
     /// Followers, their story and their passages.
     Followers,
+    /// The processes that share the database.
+    Nodes,
 }
 
-type Service = OpenApiService<(AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi), ()>;
+type Apis = (
+    AccountsApi,
+    HealthApi,
+    ComponentsApi,
+    FollowersApi,
+    SyncApi,
+    NodesApi,
+);
+
+type Service = OpenApiService<Apis, ()>;
 
 fn service() -> Service {
     OpenApiService::new(
-        (AccountsApi, HealthApi, ComponentsApi, FollowersApi, SyncApi),
+        (
+            AccountsApi,
+            HealthApi,
+            ComponentsApi,
+            FollowersApi,
+            SyncApi,
+            NodesApi,
+        ),
         "dripwheel",
         env!("CARGO_PKG_VERSION"),
     )

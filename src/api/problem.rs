@@ -6,6 +6,7 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
+use serde_json::{Value, json};
 
 use crate::store;
 
@@ -34,6 +35,10 @@ macro_rules! codes {
         pub(super) enum Code { $($name),* }
 
         impl Code {
+            fn of_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$name),)* _ => None }
+            }
+
             fn word(self) -> &'static str {
                 match self { $(Self::$name => $word),* }
             }
@@ -141,9 +146,40 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What it is made again from, for whoever asks again.
+    pub(super) fn kept(&self) -> Value {
+        let problem = self.problem();
+        json!({ "code": problem.code, "detail": problem.detail })
+    }
+
+    /// One that was kept.
+    pub(super) fn from_kept(kept: &Value) -> Option<Self> {
+        let code = Code::of_word(kept.get("code")?.as_str()?)?;
+        Some(Self::new(code, kept.get("detail")?.as_str()?))
+    }
+
+    fn problem(&self) -> &Problem {
+        match self {
+            Self::BadRequest(problem)
+            | Self::Unauthorized(problem)
+            | Self::Forbidden(problem)
+            | Self::NotFound(problem)
+            | Self::Conflict(problem)
+            | Self::TooLarge(problem)
+            | Self::MediaType(problem)
+            | Self::Unprocessable(problem)
+            | Self::Internal(problem)
+            | Self::Busy(problem)
+            | Self::Silent(problem) => problem,
+        }
+    }
+}
+
 impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
-        if matches!(error, store::Error::Busy | store::Error::Stopped) {
+        use store::Error::{Away, Busy, Stopped};
+        if matches!(error, Busy | Stopped | Away) {
             return Self::new(Code::Busy, "nothing was written: try again");
         }
         tracing::error!(%error, cause = ?error, "api request failed");

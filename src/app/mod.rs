@@ -232,7 +232,8 @@ async fn open_store(
     loaded: Vec<NewVersion>,
 ) -> Result<(Arc<Store>, mpsc::Receiver<Armed>), StartError> {
     let settings = StoreSettings {
-        node: node_name(config),
+        node: config.node.name.clone().unwrap_or_else(|| node_name(config)),
+        lease: config.node.lease,
         ..StoreSettings::at(config.database.url.clone(), config.wheel.lead)
     };
     let (store, armed_rx) = Store::open(&settings, Arc::clone(clock)).await?;

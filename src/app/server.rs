@@ -8,7 +8,7 @@ use poem::{EndpointExt, Route, Server, get};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alerts;
-use crate::api::keys::Keyring;
+use crate::api::keys::{Caller, Keyring};
 use crate::api::ops::{self, OpsState};
 use crate::api::{self, ApiState, SecurityHeaders};
 use crate::clock::Clock;
@@ -69,13 +69,7 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         Console::Open => Access::Open,
         Console::Key => {
             let keys = Arc::clone(&keys);
-            Access::Keys(Arc::new(move |key| {
-                let caller = keys.admit(key).filter(|caller| caller.read)?;
-                Some(Visitor {
-                    name: caller.name.clone(),
-                    write: caller.write,
-                })
-            }))
+            Access::Keys(Arc::new(ByApiKeys(keys)))
         }
     };
     let api = ApiState::new(Arc::clone(store), Arc::clone(clock), keys)
@@ -101,4 +95,25 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         .at("/docs", get(api::docs()))
         .nest("/", console::routes(Arc::new(pages)));
     ops::mount(routes, Arc::new(ops))
+}
+
+/// The API's keys, which open the console too.
+struct ByApiKeys(Arc<Keyring>);
+
+impl console::Keys for ByApiKeys {
+    fn admit(&self, presented: &str) -> Option<(Visitor, String)> {
+        let visitor = visitor(self.0.admit(presented)?)?;
+        Some((visitor, Keyring::mark(presented)))
+    }
+
+    fn marked(&self, mark: &str) -> Option<Visitor> {
+        visitor(self.0.marked(mark)?)
+    }
+}
+
+fn visitor(caller: &Caller) -> Option<Visitor> {
+    caller.read.then(|| Visitor {
+        name: caller.name.clone(),
+        write: caller.write,
+    })
 }

@@ -6,6 +6,7 @@ mod check;
 mod conformance;
 mod demo;
 mod explain;
+mod nodes;
 mod quota;
 mod sandbox;
 mod serve;
@@ -61,6 +62,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
+    /// Lists the processes that share a database, and who sees to an account.
+    Nodes(nodes::NodesArgs),
     /// Has the platform count an account's calls anew, through a running server.
     ClearQuota(quota::ClearQuotaArgs),
     /// Prints the OpenAPI document of the API.
@@ -106,6 +109,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(&args).await,
+        Command::Nodes(args) => nodes::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

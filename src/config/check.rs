@@ -113,10 +113,12 @@ impl Check<'_> {
         let wheel = self.wheel(raw.wheel.as_ref());
         let sender = self.sender(raw.sender.as_ref());
         let reconcile = self.reconcile(raw.reconcile.as_ref());
+        let node = self.node(raw.node.as_ref(), database.as_ref(), sender.as_ref());
         let alerts = raw.alerts.as_ref().map(|raw| self.alerts(raw));
         Some(Config {
             server: server?,
             database: database?,
+            node: node?,
             sequences: Sequences { dir: dir?.into() },
             profiles,
             accounts,

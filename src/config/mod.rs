@@ -12,6 +12,7 @@ mod check;
 mod component;
 pub mod directory;
 pub mod forecast;
+mod node;
 pub mod profiles;
 mod raw;
 mod reconcile;
@@ -36,6 +37,7 @@ pub const DEFAULT_YAML: &str = include_str!("default.yaml");
 pub struct Config {
     pub server: Server,
     pub database: Database,
+    pub node: Node,
     pub sequences: Sequences,
     pub profiles: ProfileFiles,
     pub accounts: Vec<Account>,
@@ -89,8 +91,17 @@ pub enum Scope {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// `sqlite://path`.
+    /// `sqlite://path` or `postgres://…`.
     pub url: String,
+}
+
+/// Which node this is, of those that share a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `None` for one made of the machine's name and the port.
+    pub name: Option<String>,
+    /// How long its accounts stay its own when nothing is heard of it.
+    pub lease: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use crate::yaml::At;
 pub(super) struct RawConfig {
     pub server: Option<RawServer>,
     pub database: Option<RawDatabase>,
+    pub node: Option<RawNode>,
     pub sequences: Option<RawSequences>,
     pub profiles: Option<RawProfiles>,
     pub account_defaults: Option<RawAccountDefaults>,
@@ -54,6 +55,14 @@ pub(super) struct RawApiKey {
 #[schemars(rename = "database")]
 pub(super) struct RawDatabase {
     pub url: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "node")]
+pub(super) struct RawNode {
+    pub name: Option<At<String>>,
+    pub lease: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

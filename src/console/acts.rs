@@ -56,7 +56,7 @@ pub(super) async fn login(
     let form = Form::read(body).await?;
     let next = next(request);
     let key = form.field("key").unwrap_or_default();
-    if state.sessions.sign_in(key.trim(), jar) {
+    if state.sessions.sign_in(key.trim(), jar).await {
         return Ok(see_other(&next));
     }
     let page = Login { next, wrong: true };
@@ -72,7 +72,7 @@ pub(super) async fn logout(
 ) -> Result<Response> {
     let form = Form::read(body).await?;
     check_token(&seat, &form)?;
-    state.sessions.sign_out(jar);
+    state.sessions.sign_out(jar).await;
     Ok(see_other("/login"))
 }
 

@@ -56,7 +56,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
             jar.add(state.sessions.language_cookie(lang.tag()));
         }
         request.set_data(lang);
-        let seat = state.sessions.seat(&jar);
+        let seat = state.sessions.seat(&jar).await;
         if let Some(seat) = &seat {
             request.set_data(seat.clone());
         }

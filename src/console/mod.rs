@@ -35,12 +35,18 @@ use session::Sessions;
 pub enum Access {
     /// Whoever reaches it, under a loopback name; may do everything.
     Open,
-    /// Whoever presents a key that this function admits.
-    Keys(Admit),
+    /// Whoever presents a key that is on this ring.
+    Keys(Arc<dyn Keys>),
 }
 
-/// Says whose key it is; `None` for nobody's.
-pub type Admit = Arc<dyn Fn(&str) -> Option<Visitor> + Send + Sync>;
+/// The keys that open the console.
+pub trait Keys: Send + Sync {
+    /// Whose key it is, and the mark to know it by later; `None` for nobody's.
+    fn admit(&self, presented: &str) -> Option<(Visitor, String)>;
+
+    /// Whose key has this mark; `None` once it is nobody's any more.
+    fn marked(&self, mark: &str) -> Option<Visitor>;
+}
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,9 +89,9 @@ impl ConsoleState {
     ) -> Self {
         let live = Live::new(Arc::clone(&store), Arc::clone(&clock), stop);
         Self {
-            store,
             clock,
-            sessions: Sessions::new(access, tls),
+            sessions: Sessions::new(Arc::clone(&store), access, tls),
+            store,
             live,
             quotas: None,
         }

@@ -1,21 +1,23 @@
-//! Sessions: who is signed in, kept here and known to the browser only by a random name.
+//! Sessions: who is signed in, known to the browser only by a random name.
 //!
-//! The name is 32 random bytes in an `HttpOnly`, `SameSite=Strict` cookie; only its hash is kept.
-//! A session ends after 12 hours, with a sign-out, or with a restart.
+//! The name is 32 random bytes in an `HttpOnly`, `SameSite=Strict` cookie; only its hash is kept, in a
+//! row, so that every node knows it. A session ends after 12 hours, with a sign-out, or when its key
+//! is taken back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use moka::sync::Cache;
 use poem::web::cookie::{Cookie, CookieJar, SameSite};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::clock::{Clock, SystemClock};
 use crate::console::{Access, Visitor};
+use crate::store::{Store, sessions};
 
 const SESSION_LASTS: Duration = Duration::from_secs(12 * 3600);
-const SESSIONS_MAX: u64 = 10_000;
 
 /// Who sits in front of a page.
 #[derive(Clone, Debug)]
@@ -37,16 +39,15 @@ impl Seat {
 /// The sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
+    store: Arc<Store>,
     access: Access,
     tls: bool,
-    /// By the hash of the cookie's value.
-    seats: Cache<[u8; 32], Seat>,
     /// Everybody's, in an open console.
     open: Option<Seat>,
 }
 
 impl Sessions {
-    pub(super) fn new(access: Access, tls: bool) -> Self {
+    pub(super) fn new(store: Arc<Store>, access: Access, tls: bool) -> Self {
         let open = match &access {
             Access::Keys(_) => None,
             // Without randomness there is no token, and without a token no form is obeyed.
@@ -59,14 +60,10 @@ impl Sessions {
                 signed_in: false,
             }),
         };
-        let seats = Cache::builder()
-            .max_capacity(SESSIONS_MAX)
-            .time_to_live(SESSION_LASTS)
-            .build();
         Self {
+            store,
             access,
             tls,
-            seats,
             open,
         }
     }
@@ -77,37 +74,49 @@ impl Sessions {
     }
 
     /// Whoever sent these cookies.
-    pub(super) fn seat(&self, jar: &CookieJar) -> Option<Seat> {
-        if self.is_open() {
+    pub(super) async fn seat(&self, jar: &CookieJar) -> Option<Seat> {
+        let Access::Keys(keys) = &self.access else {
             return self.open.clone();
-        }
+        };
         let cookie = jar.get(self.cookie_name())?;
-        self.seats.get(&hash(cookie.value_str()))
+        let name = cookie.value_str();
+        let mark = sessions::mark(self.store.read(), &id(name), SystemClock.now()).await;
+        let mark = mark.unwrap_or_else(|error| {
+            tracing::error!(%error, "sessions cannot be read");
+            None
+        });
+        Some(Seat {
+            visitor: keys.marked(&mark?)?,
+            token: form_token(name),
+            signed_in: true,
+        })
     }
 
     /// Begins a session for whoever presents this key; false when it is nobody's.
-    pub(super) fn sign_in(&self, key: &str, jar: &CookieJar) -> bool {
-        let Access::Keys(admit) = &self.access else {
+    pub(super) async fn sign_in(&self, key: &str, jar: &CookieJar) -> bool {
+        let Access::Keys(keys) = &self.access else {
             return true;
         };
-        let (Some(visitor), Some(id), Some(token)) = (admit(key), random(), random()) else {
+        let (Some((_, mark)), Some(name)) = (keys.admit(key), random()) else {
             return false;
         };
-        self.sign_out(jar);
-        let seat = Seat {
-            visitor,
-            token,
-            signed_in: true,
-        };
-        self.seats.insert(hash(&id), seat);
-        jar.add(self.cookie(&id));
+        self.sign_out(jar).await;
+        let ends_at = SystemClock.now().plus(SESSION_LASTS);
+        if let Err(error) = sessions::begin(&self.store, id(&name), mark, ends_at).await {
+            tracing::error!(%error, "a session was not begun");
+            return false;
+        }
+        jar.add(self.cookie(&name));
         true
     }
 
     /// Ends the session of whoever sent these cookies.
-    pub(super) fn sign_out(&self, jar: &CookieJar) {
+    pub(super) async fn sign_out(&self, jar: &CookieJar) {
         if let Some(cookie) = jar.get(self.cookie_name()) {
-            self.seats.invalidate(&hash(cookie.value_str()));
+            let ended = sessions::end(&self.store, id(cookie.value_str())).await;
+            if let Err(error) = ended {
+                tracing::error!(%error, "a session was not ended: it ends by itself");
+            }
         }
         let mut gone = self.cookie("");
         gone.make_removal();
@@ -145,8 +154,16 @@ impl Sessions {
     }
 }
 
-fn hash(value: &str) -> [u8; 32] {
-    Sha256::digest(value.as_bytes()).into()
+/// What a session is kept under.
+fn id(name: &str) -> String {
+    let hash = Sha256::digest(name.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the forms of a session carry: only whoever knows its name can tell it.
+fn form_token(name: &str) -> String {
+    let hash = Sha256::new().chain_update("form ").chain_update(name);
+    URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
 fn random() -> Option<String> {

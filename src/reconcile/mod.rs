@@ -51,6 +51,9 @@ const BEAT_EVERY: Duration = Duration::from_secs(15);
 /// not make us write all the time.
 const TURNS_APART: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether another node was asked for what is ours to do.
+const OTHERS_ASK: Duration = Duration::from_secs(2);
+
 /// Rest after the store could not be read or written.
 const STORE_REST: Duration = Duration::from_secs(5);
 
@@ -177,7 +180,8 @@ impl Reconciler {
             .settings
             .after_downtime
             .is_some_and(|least| away >= least);
-        if seen_at == Timestamp::default() || !long {
+        // Where one node starts after all were away, it begins those of all.
+        if seen_at == Timestamp::default() || !long || !self.store.leases().hold_server() {
             return Ok(());
         }
         tracing::info!(seconds = away.as_secs(), "were away: comparing followers");
@@ -215,8 +219,12 @@ impl Reconciler {
             self.beat(now).await?;
         }
         let mut next_at = self.beat_at;
+        if self.store.leases().are_shared() {
+            next_at = next_at.min(now.plus(OTHERS_ASK));
+        }
         for sync in syncs::all(self.store.read()).await? {
-            let Some(client) = self.clients.client(sync.account) else {
+            let client = self.clients.client(sync.account);
+            let Some(client) = client.filter(|_| self.store.leases().hold(sync.account)) else {
                 continue;
             };
             if sync.state != State::Running {

@@ -76,6 +76,10 @@ impl Pass {
     pub(super) async fn run(mut self, stop: CancellationToken) -> crate::journey::ids::AccountId {
         let account = self.sync.account;
         loop {
+            // Whose the account is by now goes on from the row.
+            if !self.store.leases().hold(account) {
+                return account;
+            }
             let stepped = tokio::select! {
                 () = stop.cancelled() => return account,
                 stepped = self.step() => stepped,
@@ -265,17 +269,18 @@ impl Pass {
 
     /// Keeps the row up to date; false when the sync was ended or begun anew by somebody else.
     async fn write_down(&mut self) -> Result<bool, Error> {
-        self.sync.changed_at = self.clock.now();
+        let known_at = std::mem::replace(&mut self.sync.changed_at, self.clock.now());
         if self.sync.resume_at.0 == 0 {
             self.sync.failures = 0;
             if self.sync.state == State::Running {
                 self.sync.detail.clear();
             }
         }
-        let now = syncs::advance(&self.store, &self.sync).await?;
-        let ours = now
-            .as_ref()
-            .is_some_and(|now| now.number == self.sync.number && now.state == State::Running);
+        let now = syncs::advance(&self.store, &self.sync, known_at).await?;
+        let ours = now.as_ref().is_some_and(|now| {
+            let same = now.number == self.sync.number && now.state == State::Running;
+            same && now.changed_at == self.sync.changed_at
+        });
         if let Some(now) = now.filter(|_| ours) {
             // What others may have written meanwhile: a wish for a refresh, a cursor that named
             // somebody who was forgotten.

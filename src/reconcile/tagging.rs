@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
-use crate::reconcile::{STORE_REST, schedule, turn_at};
+use crate::reconcile::{OTHERS_ASK, STORE_REST, schedule, turn_at};
 use crate::sender::platform::{Answer, AnswerClass};
 use crate::sender::wechat::{Clients, Person, TAGGED_MAX, WechatClient};
 use crate::store::reconcile::{Found, Listed};
@@ -62,12 +62,30 @@ impl Tagging {
 
     /// Brings what is due to the platform; says when something is due next.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<Option<Timestamp>, Error> {
-        self.bring_due(stop).await?;
-        tags::next_at(self.store.read()).await
+        let ours = self.ours();
+        self.bring_due(&ours, stop).await?;
+        let next_at = tags::next_at(self.store.read(), &ours).await?;
+        if !self.store.leases().are_shared() {
+            return Ok(next_at);
+        }
+        // Another node is told of changes that are ours to bring.
+        let look_at = self.clock.now().plus(OTHERS_ASK);
+        Ok(Some(next_at.map_or(look_at, |at| at.min(look_at))))
     }
 
-    async fn bring_due(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let due = tags::due(self.store.read(), self.clock.now()).await?;
+    /// The accounts that are ours to see to.
+    fn ours(&self) -> Vec<AccountId> {
+        let accounts = self.store.knowledge().accounts();
+        let held = accounts.keys().copied();
+        held.filter(|id| self.store.leases().hold(*id)).collect()
+    }
+
+    async fn bring_due(
+        &mut self,
+        ours: &[AccountId],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let due = tags::due(self.store.read(), ours, self.clock.now()).await?;
         let alike = |one: &Due, other: &Due| {
             let key = |due: &Due| (due.account, due.present, due.alone);
             key(one) == key(other) && one.tag == other.tag && !one.alone

@@ -161,8 +161,10 @@ impl Sender {
     /// is sent again is its sequence's decision. Returns how many there were.
     pub async fn recover(&mut self) -> Result<usize, Error> {
         self.recovered = self.store.leases().holding().held();
+        let mut recovered = 0;
         let recovery = self.recovery(self.recovered.clone());
-        recovery.run().await
+        recovery.run(&mut recovered).await?;
+        Ok(recovered)
     }
 
     /// Does the same for the shards that have become ours since: what their holder was sending then
@@ -180,12 +182,9 @@ impl Sender {
         }
         let recovery = self.recovery(taken);
         self.attempts.spawn(async move {
-            match recovery.run().await {
-                Ok(0) | Err(Error::Stopped) => {}
-                Ok(sends) => tracing::warn!(sends, "another node left sends without an answer"),
-                Err(error) => {
-                    tracing::error!(%error, "sends that another node left were not settled")
-                }
+            let sends = recovery.persist().await;
+            if sends > 0 {
+                tracing::warn!(sends, "another node left sends without an answer");
             }
         });
     }

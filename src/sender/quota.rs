@@ -121,7 +121,10 @@ impl Quotas {
         for client in clients {
             let id = client.account_id();
             let knowledge = self.store.knowledge();
-            let Some(account) = knowledge.account(id).filter(|account| account.sends) else {
+            let account = knowledge.account(id).filter(|account| account.sends);
+            let Some(account) = account.filter(|_| self.store.leases().hold(id)) else {
+                // Whose it is by now asks; should it come back, it is new to us.
+                met.remove(&id);
                 continue;
             };
             client.budgets().set_reset(&account.quota_reset);

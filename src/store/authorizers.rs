@@ -111,7 +111,7 @@ fn authorizer(row: &QueryResult) -> Result<Authorizer, Error> {
     })
 }
 
-async fn write(store: &Store, statements: Vec<(&'static str, Vec<Value>)>) -> Result<(), Error> {
+pub(super) async fn write(store: &Store, statements: Vec<(&'static str, Vec<Value>)>) -> Result<(), Error> {
     store
         .writer()
         .cold(move |tx: &DatabaseTransaction| {
@@ -260,6 +260,7 @@ pub async fn decide(
 ) -> Result<Option<Arc<Authorizer>>, Error> {
     let directory = store.knowledge().authorizers();
     let _change = directory.change.lock().await;
+    store.catch_up().await?;
     let (component, app_id) = (decision.component.as_str(), decision.app_id.as_str());
     if directory.withdrawn_since(component, app_id, decision.moment) {
         return Ok(None);
@@ -319,7 +320,7 @@ pub async fn decide(
 }
 
 /// The account's own row: a reason not to send asks for a person.
-fn account_row(app_id: &str, reason: &str) -> (&'static str, Vec<Value>) {
+pub(super) fn account_row(app_id: &str, reason: &str) -> (&'static str, Vec<Value>) {
     let sql = "INSERT INTO accounts (key, platform, app_id, paused_until, pause_reason, attention)
                VALUES (?1, 'wechat', ?1, 0, ?2, ?3)
                ON CONFLICT (key) DO UPDATE SET platform = 'wechat', app_id = ?1,
@@ -328,7 +329,7 @@ fn account_row(app_id: &str, reason: &str) -> (&'static str, Vec<Value>) {
     (sql, vec![app_id.into(), reason.into(), attention.into()])
 }
 
-fn account_of(row: &Authorizer, id: AccountId, like: &Account) -> Account {
+pub(super) fn account_of(row: &Authorizer, id: AccountId, like: &Account) -> Account {
     let mut account = like.clone();
     account.journey.id = id;
     account.journey.key.clone_from(&row.app_id);
@@ -382,6 +383,15 @@ pub async fn withdraw(
                 now.0.into(),
             ],
         ),
+        (
+            "DELETE FROM access_tokens WHERE name = ?1 AND EXISTS (SELECT 1 FROM authorizers
+                 WHERE component = ?2 AND app_id = ?3 AND state = 0)",
+            vec![
+                token_name(component, app_id).into(),
+                component.into(),
+                app_id.into(),
+            ],
+        ),
         (fence::OUTDATE, Vec::new()),
     ];
     write(store, statements).await?;
@@ -398,6 +408,11 @@ pub async fn withdraw(
     Ok(true)
 }
 
+/// Under which an authorized account's access token is kept (`tokens`).
+pub fn token_name(component: &str, app_id: &str) -> String {
+    format!("{component}/{app_id}")
+}
+
 /// Hands nothing more of an account to the sender.
 fn silence(store: &Store, row: Authorizer) {
     let Some(id) = row.account else { return };
@@ -407,45 +422,6 @@ fn silence(store: &Store, row: Authorizer) {
         }
     });
     store.knowledge().authorizers().put(row);
-}
-
-/// Makes a component's accounts known after a start, as they stood before it. `like` is what each
-/// is like; those in `others` belong to somebody else by now and are left out.
-pub async fn load(
-    store: &Store,
-    component: &str,
-    like: &Account,
-    is_other: impl Fn(&str) -> bool,
-) -> Result<Vec<Arc<Authorizer>>, Error> {
-    let directory = store.knowledge().authorizers();
-    let _change = directory.change.lock().await;
-    let mut loaded = Vec::new();
-    for row in all(store.read(), component).await? {
-        let ours = row.account.is_some() && row.state != State::NotServed;
-        let free = directory.get(&row.app_id).is_none_or(|known| {
-            // Its owner went from that platform to this one.
-            let left = known.component != component && known.state == State::Withdrawn;
-            left && row.state == State::Authorized
-        });
-        if ours && free && !is_other(&row.app_id) {
-            loaded.push(row);
-        }
-    }
-    let rows = loaded
-        .iter()
-        .map(|row| account_row(&row.app_id, &row.reason));
-    write(store, rows.collect()).await?;
-    store.knowledge().change_accounts(|accounts| {
-        for row in &loaded {
-            if let Some(id) = row.account {
-                accounts.insert(id, Arc::new(account_of(row, id, like)));
-            }
-        }
-    });
-    for row in &loaded {
-        directory.put(row.clone());
-    }
-    Ok(loaded.into_iter().map(Arc::new).collect())
 }
 
 /// One authorization.

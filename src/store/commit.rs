@@ -54,6 +54,8 @@ pub(super) enum Standing {
     Here,
     /// It cannot be reached; perhaps one commit's answer was lost.
     Away(Option<Pending>),
+    /// Another process runs under our name: we write nothing any more.
+    Replaced,
 }
 
 /// A transaction of which nobody knows whether it took place.
@@ -133,6 +135,11 @@ impl Commits {
                     Err(error) if self.trouble(&error) == Trouble::Broken => break error,
                     Err(_) => {}
                 },
+                Err(Failure::Refused(error @ Error::Replaced)) => {
+                    tracing::error!(%error, "stopping");
+                    fail_all(works, || Error::Stopped);
+                    return Standing::Replaced;
+                }
                 Err(Failure::Refused(error)) => match self.trouble(&error) {
                     Trouble::Again => tracing::debug!(%error, "others were in the way"),
                     Trouble::Away => {
@@ -162,10 +169,12 @@ impl Commits {
         tracing::warn!(%error, works = works.len(), "commit failed: retrying one by one");
         let mut works = works.into_iter();
         while let Some(work) = works.next() {
-            let alone = Box::pin(self.commit(vec![work])).await;
-            if let Standing::Away(pending) = alone {
-                fail_all(works.collect(), || Error::Away);
-                return Standing::Away(pending);
+            match Box::pin(self.commit(vec![work])).await {
+                Standing::Here => {}
+                gone => {
+                    fail_all(works.collect(), || Error::Away);
+                    return gone;
+                }
             }
         }
         Standing::Here
@@ -229,6 +238,10 @@ impl Commits {
         reply: oneshot::Sender<Result<(), Error>>,
     ) -> Standing {
         let written = async {
+            if self.is_shared() {
+                // What it decides with may be another node's doing.
+                self.knowledge.catch_up(&self.connection).await?;
+            }
             let tx = self.begin().await?;
             write(&tx).await?;
             Ok(tx)
@@ -249,6 +262,11 @@ impl Commits {
             Err(error) if self.trouble(&error) == Trouble::Away => {
                 let (number, what) = (self.number, What::Cold(reply));
                 Standing::Away(Some(Pending { number, what }))
+            }
+            Err(error @ Error::Replaced) => {
+                tracing::error!(%error, "stopping");
+                reply.send(Err(error)).ok();
+                Standing::Replaced
             }
             ended => {
                 reply.send(ended).ok();

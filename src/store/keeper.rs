@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Uptime, millis};
 use crate::store::leases::{Held, Holding, Leases};
-use crate::store::nodes::{self, Lease};
+use crate::store::nodes::{self, Lease, Member};
 use crate::store::shards::Sharding;
 use crate::store::{Error, Knowledge};
 
@@ -36,8 +36,10 @@ pub(super) struct Keeper {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) leases: Leases,
-    pub(super) node: i64,
+    pub(super) node: Member,
     pub(super) lease: Duration,
+    /// When the lease ends that we have, by our own reckoning; `None` before the first.
+    pub(super) ends_at: Option<Uptime>,
     /// What is to be given away at the next beat, and to whom.
     pub(super) given: Vec<(Held, i64)>,
 }
@@ -46,7 +48,9 @@ impl Keeper {
     /// Beats until `stop`; then everything is given back.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = match self.beat().await {
+            // A connection that says nothing must not take the whole lease.
+            let beat = tokio::time::timeout(self.lease / 2, self.beat()).await;
+            let pause = match beat.unwrap_or(Err(Error::Away)) {
                 Ok(()) => self.lease / BEATS_PER_LEASE,
                 Err(error) => {
                     tracing::warn!(%error, cause = ?error, "lease not renewed");
@@ -74,29 +78,42 @@ impl Keeper {
         if self.is_off_the_clock().await? {
             nodes::leave(&self.connection, self.node).await?;
             self.hold(Holding::nothing(Sharding::Many));
+            self.ends_at = None;
             return Ok(());
         }
         // Before the question: the lease is at least as long as we believe.
         let asked_at = Uptime::now();
-        nodes::renew(&self.connection, self.node, millis(self.lease)).await?;
+        let lasts = self.ends_at.is_some_and(|end| asked_at < end);
+        let lease_ms = millis(self.lease);
+        if !lasts || !nodes::renew(&self.connection, self.node, lease_ms).await? {
+            // Others may have taken our shards and be about to: we begin anew like everybody else.
+            self.hold(Holding::nothing(Sharding::Many));
+            self.given.clear();
+            self.ends_at = None;
+            if !nodes::rejoin(&self.connection, self.node, lease_ms).await? {
+                return Err(Error::Replaced);
+            }
+        }
         nodes::hand_over(&self.connection, &std::mem::take(&mut self.given)).await?;
         let (leases, live) = nodes::look(&self.connection).await?;
-        let moves = balance(&leases, &live, self.node);
+        let moves = balance(&leases, &live, self.node.id);
         let mut held: Vec<_> = leases
             .iter()
-            .filter(|lease| lease.node == self.node)
+            .filter(|lease| lease.node == self.node.id)
             .map(|lease| Held {
                 shard: lease.shard,
                 epoch: lease.epoch,
             })
             .collect();
-        held.extend(nodes::claim(&self.connection, self.node, &moves.claimed).await?);
+        held.extend(nodes::claim(&self.connection, self.node.id, &moves.claimed).await?);
         held.sort_unstable_by_key(|one| one.shard);
         let closing = moves.given.iter().map(|(held, _)| held.shard).collect();
         self.given = moves.given;
         let ends_at = asked_at.plus(self.lease);
-        self.hold(Holding::of(Sharding::Many, &held, Some(ends_at)).closing(closing));
-        Ok(())
+        self.ends_at = Some(ends_at);
+        let holding = Holding::of(Sharding::Many, &held, Some(ends_at));
+        self.hold(holding.under(self.lease).closing(closing));
+        self.knowledge.catch_up(&self.connection).await
     }
 
     fn hold(&self, holding: Holding) {

@@ -13,7 +13,7 @@ use sea_orm::DatabaseConnection;
 use crate::journey::catalog::Catalog;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
-use crate::store::authorizers::{self, Authorizer};
+use crate::store::authorizers::{self, Authorizer, State};
 use crate::store::erasure::Pseudonyms;
 use crate::store::pauses::{self, Pause};
 use crate::store::{Error, directory, fence, versions};
@@ -31,6 +31,8 @@ pub struct Knowledge {
     away: AtomicBool,
     pseudonyms: Pseudonyms,
     authorizers: directory::Directory,
+    /// Held while all of it is read anew: of two readings the later one has to stay.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Knowledge {
@@ -85,6 +87,7 @@ impl Knowledge {
         &self,
         connection: &DatabaseConnection,
     ) -> Result<(), Error> {
+        let _reloading = self.reloading.lock().await;
         // The number first: what changes meanwhile is read again.
         let revision = fence::revision(connection).await?;
         self.set_catalog(versions::load_catalog(connection).await?);
@@ -92,6 +95,17 @@ impl Knowledge {
         self.refresh(authorizers::served(connection).await?);
         self.revision.store(revision, Ordering::Release);
         Ok(())
+    }
+
+    /// Takes in what other nodes have changed, if there is anything.
+    pub(in crate::store) async fn catch_up(
+        &self,
+        connection: &DatabaseConnection,
+    ) -> Result<(), Error> {
+        if fence::revision(connection).await? == self.revision() {
+            return Ok(());
+        }
+        self.reload(connection).await
     }
 
     /// Takes in what other nodes have learned of the accounts that we know.
@@ -112,6 +126,10 @@ impl Knowledge {
             }
         });
         for row in news {
+            // What was asked of the platform before may say otherwise.
+            let withdrawn = row.state == State::Withdrawn;
+            self.authorizers
+                .mark(&row.component, &row.app_id, withdrawn);
             self.authorizers.put(row);
         }
     }

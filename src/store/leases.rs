@@ -14,8 +14,8 @@ use crate::clock::Uptime;
 use crate::journey::ids::AccountId;
 use crate::store::shards::{SHARDS, Sharding};
 
-/// A call to a platform, its waiting for a token included, mostly ends within this. None is begun that
-/// has less; none goes on when the lease has ended.
+/// A call to a platform, its waiting for a token included, mostly ends within this, or within half of
+/// a shorter lease. None is begun that has less; none goes on when the lease has ended.
 pub const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// An account is not ours to call for, or not for long enough.
@@ -40,6 +40,8 @@ pub struct Holding {
     closing: Vec<u16>,
     /// When it ends unless it is renewed; `None` for never.
     ends_at: Option<Uptime>,
+    /// What has to be left of it for a call to be begun.
+    call_max: Duration,
 }
 
 impl Holding {
@@ -54,6 +56,7 @@ impl Holding {
             epochs: vec![0; shards],
             closing: Vec::new(),
             ends_at: None,
+            call_max: CALL_MAX,
         }
     }
 
@@ -66,6 +69,13 @@ impl Holding {
             }
         }
         Self { ends_at, ..holding }
+    }
+
+    /// The same, under leases that last so long.
+    #[must_use]
+    pub fn under(self, lease: Duration) -> Self {
+        let call_max = CALL_MAX.min(lease / 2);
+        Self { call_max, ..self }
     }
 
     /// The same, with these shards about to be given away.
@@ -121,7 +131,7 @@ impl Holding {
 
     /// Until when a call for an account has to have ended; `Err` when none may be begun any more.
     pub fn calls_until(&self, account: AccountId, now: Uptime) -> Result<Option<Uptime>, NotHeld> {
-        let in_time = self.ends_at.is_none_or(|end| now.plus(CALL_MAX) < end);
+        let in_time = self.ends_at.is_none_or(|end| now.plus(self.call_max) < end);
         if in_time && self.epoch(account).is_some() {
             Ok(self.ends_at)
         } else {
@@ -146,6 +156,9 @@ impl Holding {
     }
 }
 
+/// Not an account: what belongs to none, or to all, is seen to by whoever holds its shard.
+const SERVER: AccountId = AccountId(0);
+
 /// What is held now, for everybody who asks.
 #[derive(Clone, Debug)]
 pub struct Leases(watch::Sender<Arc<Holding>>);
@@ -164,6 +177,16 @@ impl Leases {
     pub fn hold(&self, account: AccountId) -> bool {
         let holding = self.0.borrow();
         holding.takes(account) && holding.lasts(Uptime::now())
+    }
+
+    /// Whether what belongs to no account is ours to see to now.
+    pub fn hold_server(&self) -> bool {
+        self.hold(SERVER)
+    }
+
+    /// Whether other nodes may see to what is not ours.
+    pub fn are_shared(&self) -> bool {
+        self.0.borrow().sharding() == Sharding::Many
     }
 
     /// Tells of every change of what is held, a renewal included.

@@ -5,11 +5,30 @@
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::prelude::*;
 
-use crate::store::Error;
+use crate::store::shards::Sharding;
+use crate::store::{Error, sql};
 
-/// Brings the schema to the newest number; each file in a transaction of its own.
+/// Of the lock that nodes of a shared store take before they look at the schema: any number that
+/// nobody else takes.
+const LOCK: i64 = 0x6472_6970;
+
+/// Brings the schema to the newest number; each file in a transaction of its own. Of nodes that start
+/// at once, one does, and the others wait for it. The pool has one connection, which holds the lock.
 pub(super) async fn apply(connection: &sea_orm::DatabaseConnection) -> Result<(), Error> {
-    Ok(Files::up(connection, None).await?)
+    let shared = Sharding::of(connection) == Sharding::Many;
+    if shared {
+        // Longer than a statement mostly may: another node may be changing large tables.
+        sql::run(connection, "SET statement_timeout = 0", []).await?;
+        sql::run(connection, "SET lock_timeout = 0", []).await?;
+        sql::run(connection, "SELECT pg_advisory_lock(?1)", [LOCK.into()]).await?;
+    }
+    let applied = Files::up(connection, None).await;
+    if shared {
+        sql::run(connection, "SELECT pg_advisory_unlock(?1)", [LOCK.into()]).await?;
+        sql::run(connection, "RESET lock_timeout", []).await?;
+        sql::run(connection, "RESET statement_timeout", []).await?;
+    }
+    Ok(applied?)
 }
 
 struct Files;
@@ -33,6 +52,7 @@ impl MigratorTrait for Files {
             file!("0004_sync"),
             file!("0005_health"),
             file!("0006_nodes"),
+            file!("0007_asked"),
         ]
     }
 }

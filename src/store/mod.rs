@@ -5,6 +5,7 @@
 //! file named after it. Deliberately absent: decisions, which `journey` and `policy` make.
 
 pub mod accounts;
+pub mod adopted;
 pub mod alerts;
 pub mod assets;
 pub mod audit;
@@ -38,9 +39,11 @@ pub mod pauses;
 mod postgres;
 pub mod receipts;
 pub mod reconcile;
+pub mod replays;
 mod replies;
 mod report;
 mod save;
+pub mod sessions;
 pub mod shards;
 mod sql;
 mod sqlite;
@@ -48,6 +51,7 @@ pub mod syncs;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
+pub mod tokens;
 mod trouble;
 pub mod versions;
 pub mod work;
@@ -71,6 +75,7 @@ use erasure::Pseudonyms;
 use keeper::Keeper;
 pub use knowledge::Knowledge;
 use leases::{Holding, Leases};
+use nodes::Member;
 use numbers::Numbers;
 use shards::Sharding;
 pub use writer::Writer;
@@ -84,8 +89,8 @@ pub struct StoreSettings {
     pub lead: Duration,
     /// Name of this node. Of two that share a store under one name the earlier one counts as gone.
     pub node: String,
-    /// How long a node that shares a store keeps its shards without being heard of. Longer than twice
-    /// `leases::CALL_MAX`.
+    /// How long a node that shares a store keeps its shards without being heard of. At least twice as
+    /// long as a call to a platform.
     pub lease: Duration,
 }
 
@@ -172,7 +177,8 @@ impl Store {
         let (node, leases) = match Sharding::of(&write) {
             Sharding::One => {
                 let held = nodes::start_alone(&write, settings, clock.now()).await?;
-                (1, Leases::new(Holding::of(Sharding::One, &[held], None)))
+                let holding = Holding::of(Sharding::One, &[held], None);
+                (Member::ALONE, Leases::new(holding))
             }
             Sharding::Many => {
                 let node = nodes::join(&write, settings, clock.now()).await?;
@@ -189,6 +195,7 @@ impl Store {
                 leases: leases.clone(),
                 node,
                 lease: settings.lease,
+                ends_at: None,
                 given: Vec::new(),
             };
             keeper.beat().await?;
@@ -199,13 +206,13 @@ impl Store {
         let hints = Hints::default();
         let (writer, task) = writer::start(Commits {
             numbers: Numbers::load(&write).await?,
-            number: nodes::latest_commit(&write, node).await?,
+            number: node.first_number(),
             connection: write,
             knowledge: Arc::clone(&knowledge),
             clock,
             lead: settings.lead,
             leases: leases.clone(),
-            node,
+            node: node.id,
             armed_tx,
             hints: hints.clone(),
             health: Arc::clone(&health),
@@ -216,7 +223,7 @@ impl Store {
             writer,
             knowledge,
             leases,
-            node,
+            node: node.id,
             stop,
             path,
             hints,
@@ -250,6 +257,14 @@ impl Store {
     /// Id of this node.
     pub fn node(&self) -> i64 {
         self.node
+    }
+
+    /// Takes in what other nodes have changed of what is known.
+    pub(in crate::store) async fn catch_up(&self) -> Result<(), Error> {
+        match Sharding::of(&self.read) {
+            Sharding::One => Ok(()),
+            Sharding::Many => self.knowledge.catch_up(&self.read).await,
+        }
     }
 
     /// Which shards are ours.
@@ -350,6 +365,9 @@ pub enum Error {
     /// The database cannot be reached; nothing of this request was written.
     #[error("the database cannot be reached")]
     Away,
+    /// Nothing of this request was written, and nothing will be.
+    #[error("another process runs under this node's name: give each node its own `node.name`")]
+    Replaced,
     /// The account's shard is another node's by now; nothing of this request was written.
     #[error("another node holds this account's shard")]
     NotHeld,

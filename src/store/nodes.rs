@@ -4,13 +4,17 @@
 //! A shard of a node whose lease has ended may be taken by any other: by a higher epoch, which waits
 //! for the transactions of the old holder and lets no later one of its pass (`fence`).
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
+use crate::journey::ids::AccountId;
 use crate::store::leases::Held;
 use crate::store::shards::Sharding;
 use crate::store::sql::{self, Rows, instant, int, small, text};
-use crate::store::{Error, StoreSettings};
+use crate::store::{Error, StoreSettings, accounts};
 
 /// The database's clock, in milliseconds since 1970.
 const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -25,10 +29,47 @@ pub struct Node {
     pub started_at: Timestamp,
     /// When it was last noted to run, by its own clock.
     pub seen_at: Timestamp,
-    /// Milliseconds that its lease still lasts, by the database's clock; zero once it has ended.
-    pub lease_ms: i64,
-    /// How many shards are its own.
-    pub shards: u32,
+    /// How long its lease still lasts, by the database's clock: zero once it has ended, `None` where
+    /// one node has everything for good.
+    pub lease: Option<Duration>,
+    /// The shards that are its own, or were when its lease ended.
+    pub shards: Vec<u16>,
+    /// How many accounts are in them.
+    pub accounts: u32,
+}
+
+impl Node {
+    /// Whether its lease lasts.
+    pub fn lives(&self) -> bool {
+        self.lease.is_none_or(|left| left > Duration::ZERO)
+    }
+
+    /// Whether it sees to an account of a store that is divided like this.
+    pub fn holds(&self, sharding: Sharding, account: AccountId) -> bool {
+        self.lives() && self.shards.contains(&sharding.shard(account))
+    }
+}
+
+/// Which node we are. Of two processes under one name the earlier one is nobody any more: its start's
+/// number is not the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: i64,
+    /// Counts the starts under this name.
+    pub(super) start: i64,
+}
+
+/// Bits of a commit's number that count the commits of one start; those above are the start's own.
+const COMMIT_BITS: u32 = 40;
+
+impl Member {
+    /// Of a store that has one node.
+    pub(super) const ALONE: Self = Self { id: 1, start: 0 };
+
+    /// The number that this start's commits come after.
+    pub(super) fn first_number(self) -> i64 {
+        self.start << COMMIT_BITS
+    }
 }
 
 /// A shard as its row has it.
@@ -46,7 +87,7 @@ pub(super) async fn join(
     connection: &DatabaseConnection,
     settings: &StoreSettings,
     now: Timestamp,
-) -> Result<i64, Error> {
+) -> Result<Member, Error> {
     let row = sql::first(
         connection,
         &format!(
@@ -65,38 +106,73 @@ pub(super) async fn join(
     )
     .await?;
     let id = row.map_or(Ok(0), |row| int(&row, 0))?;
-    sql::run(
-        connection,
-        "INSERT INTO node_commits (node_id, number) VALUES (?1, 0) ON CONFLICT DO NOTHING",
-        [id.into()],
-    )
-    .await?;
-    sql::run(
-        connection,
-        "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1",
-        [id.into()],
-    )
-    .await?;
-    Ok(id)
+    // Commits of an earlier start, should it still run, are refused from here on (`fence::sign`).
+    let sql = format!(
+        "INSERT INTO node_commits (node_id, number) VALUES (?1, 0)
+         ON CONFLICT (node_id) DO UPDATE
+             SET number = ((node_commits.number >> {COMMIT_BITS}) + 1) << {COMMIT_BITS}
+         RETURNING number >> {COMMIT_BITS}"
+    );
+    let row = sql::first(connection, &sql, [id.into()]).await?;
+    let start = row.map_or(Ok(0), |row| int(&row, 0))?;
+    let member = Member { id, start };
+    release(connection, member).await?;
+    Ok(member)
 }
 
-/// Makes the lease last `lease_ms` from now on.
-pub(super) async fn renew(on: &impl ConnectionTrait, id: i64, lease_ms: i64) -> Result<(), Error> {
-    let sql = format!("UPDATE nodes SET lease_until = {NOW} + ?2 WHERE id = ?1");
-    sql::run(on, &sql, [id.into(), lease_ms.into()]).await?;
-    Ok(())
+/// Whether a statement's `?1` and `?2` are still the node and its latest start.
+fn is_latest() -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM node_commits AS c
+             WHERE c.node_id = ?1 AND c.number >> {COMMIT_BITS} = ?2)"
+    )
+}
+
+/// Makes the lease last `lease_ms` from now on; false when it has ended already.
+pub(super) async fn renew(
+    on: &impl ConnectionTrait,
+    member: Member,
+    lease_ms: i64,
+) -> Result<bool, Error> {
+    let latest = is_latest();
+    let sql = format!(
+        "UPDATE nodes SET lease_until = {NOW} + ?3
+         WHERE id = ?1 AND lease_until > {NOW} AND {latest}"
+    );
+    let values = [member.id.into(), member.start.into(), lease_ms.into()];
+    Ok(sql::run(on, &sql, values).await? > 0)
+}
+
+/// Begins a lease anew, with no shards: what was held under the last one may have been begun by
+/// others, and is told from what we begin by its epoch. False when another process runs under our
+/// name.
+pub(super) async fn rejoin(
+    on: &impl ConnectionTrait,
+    member: Member,
+    lease_ms: i64,
+) -> Result<bool, Error> {
+    release(on, member).await?;
+    let latest = is_latest();
+    let sql = format!("UPDATE nodes SET lease_until = {NOW} + ?3 WHERE id = ?1 AND {latest}");
+    let values = [member.id.into(), member.start.into(), lease_ms.into()];
+    Ok(sql::run(on, &sql, values).await? > 0)
 }
 
 /// Ends a node's lease and makes its shards nobody's.
-pub(super) async fn leave(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
-    let sql = "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1";
-    sql::run(on, sql, [id.into()]).await?;
-    sql::run(
-        on,
-        "UPDATE nodes SET lease_until = 0 WHERE id = ?1",
-        [id.into()],
-    )
-    .await?;
+pub(super) async fn leave(on: &impl ConnectionTrait, member: Member) -> Result<(), Error> {
+    release(on, member).await?;
+    let latest = is_latest();
+    let sql = format!("UPDATE nodes SET lease_until = 0 WHERE id = ?1 AND {latest}");
+    sql::run(on, &sql, [member.id.into(), member.start.into()]).await?;
+    Ok(())
+}
+
+async fn release(on: &impl ConnectionTrait, member: Member) -> Result<(), Error> {
+    let latest = is_latest();
+    let sql = format!(
+        "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1 AND {latest}"
+    );
+    sql::run(on, &sql, [member.id.into(), member.start.into()]).await?;
     Ok(())
 }
 
@@ -175,30 +251,41 @@ pub(super) async fn hand_over(
 pub async fn all(read: &DatabaseConnection) -> Result<Vec<Node>, Error> {
     let sql = sql::dialect(
         read,
-        "SELECT n.id, n.name, n.version, n.started_at, n.seen_at, 0, count(l.shard)
-         FROM nodes AS n LEFT JOIN shard_leases AS l ON l.node_id = n.id
-         GROUP BY n.id ORDER BY n.name",
-        "SELECT n.id, n.name, n.version, n.started_at, n.seen_at,
-             greatest(n.lease_until
-                 - CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), 0),
-             count(l.shard)
-         FROM nodes AS n LEFT JOIN shard_leases AS l ON l.node_id = n.id
-         GROUP BY n.id ORDER BY n.name",
+        "SELECT id, name, version, started_at, seen_at, NULL FROM nodes ORDER BY name",
+        "SELECT id, name, version, started_at, seen_at, greatest(lease_until
+             - CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT), 0)
+         FROM nodes ORDER BY name",
     );
     let rows = sql::all(read, sql, []).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Node {
-                id: int(row, 0)?,
-                name: text(row, 1)?,
-                version: text(row, 2)?,
-                started_at: instant(row, 3)?,
-                seen_at: instant(row, 4)?,
-                lease_ms: int(row, 5)?,
-                shards: small(row, 6, "shard_leases")?,
-            })
+    let node = |row: &QueryResult| {
+        let lease_ms: Option<i64> = row.try_get_by_index(5)?;
+        Ok(Node {
+            id: int(row, 0)?,
+            name: text(row, 1)?,
+            version: text(row, 2)?,
+            started_at: instant(row, 3)?,
+            seen_at: instant(row, 4)?,
+            lease: lease_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+            shards: Vec::new(),
+            accounts: 0,
         })
-        .collect()
+    };
+    let mut nodes: Vec<Node> = rows.iter().map(node).collect::<Result<_, Error>>()?;
+    let sharding = Sharding::of(read);
+    let accounts = accounts::standings(read).await?;
+    let mut by_shard: HashMap<u16, u32> = HashMap::new();
+    for account in accounts {
+        *by_shard.entry(sharding.shard(account.id)).or_default() += 1;
+    }
+    let sql = "SELECT shard, node_id FROM shard_leases ORDER BY shard";
+    for row in &sql::all(read, sql, []).await? {
+        let (shard, holder) = (small(row, 0, "shard_leases")?, int(row, 1)?);
+        if let Some(node) = nodes.iter_mut().find(|node| node.id == holder) {
+            node.shards.push(shard);
+            node.accounts += by_shard.get(&shard).copied().unwrap_or(0);
+        }
+    }
+    Ok(nodes)
 }
 
 /// How far the database's clock is ahead of `now`, in milliseconds.
@@ -209,16 +296,6 @@ pub(super) async fn clock_ahead_ms(
     let row = sql::first(on, &format!("SELECT {NOW}"), []).await?;
     let database = row.map_or(Ok(now.0), |row| int(&row, 0))?;
     Ok(database - now.0)
-}
-
-/// The number of a node's latest commit; zero where there is one node.
-pub(super) async fn latest_commit(connection: &DatabaseConnection, id: i64) -> Result<i64, Error> {
-    if Sharding::of(connection) == Sharding::One {
-        return Ok(0);
-    }
-    let sql = "SELECT number FROM node_commits WHERE node_id = ?1";
-    let row = sql::first(connection, sql, [id.into()]).await?;
-    row.map_or(Ok(0), |row| int(&row, 0))
 }
 
 /// Counts the start of an embedded store's one node, and takes its one shard under a new epoch.

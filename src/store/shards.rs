@@ -37,7 +37,7 @@ pub enum Sharding {
 
 impl Sharding {
     /// That of the store behind a connection.
-    pub(super) fn of(on: &impl ConnectionTrait) -> Self {
+    pub fn of(on: &impl ConnectionTrait) -> Self {
         if sql::has_other_writers(on) {
             Self::Many
         } else {

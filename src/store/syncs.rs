@@ -295,7 +295,13 @@ pub async fn news(
 
 /// Writes down how far a sync has come, unless it was ended meanwhile or is another one by now;
 /// answers the row as it stands then.
-pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> {
+///
+/// `known_at` is when it was last written down, as far as we know: another node may go on with it.
+pub async fn advance(
+    store: &Store,
+    sync: &Sync,
+    known_at: Timestamp,
+) -> Result<Option<Sync>, Error> {
     let sync = sync.clone();
     let (account, number) = (sync.account, sync.number);
     store
@@ -309,7 +315,7 @@ pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> 
                          total = ?7, listed = ?8, found = ?9, gone = ?10, enrolled = ?11,
                          refreshed = ?12, failures = ?13, resume_at = ?14, detail = ?15,
                          changed_at = ?16, ended_at = ?17
-                     WHERE account_id = ?1 AND number = ?2 AND state = 1",
+                     WHERE account_id = ?1 AND number = ?2 AND state = 1 AND changed_at = ?18",
                     [
                         account.0.into(),
                         number.into(),
@@ -328,6 +334,7 @@ pub async fn advance(store: &Store, sync: &Sync) -> Result<Option<Sync>, Error> 
                         detail.into(),
                         sync.changed_at.0.into(),
                         sync.ended_at.0.into(),
+                        known_at.0.into(),
                     ],
                 )
                 .await?;

@@ -95,15 +95,24 @@ pub(super) async fn pending(
     Ok(pending)
 }
 
-/// Changes whose time has come, those that can travel together side by side.
-pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, Error> {
-    let rows = sql::all(
+fn account_rows(accounts: &[AccountId]) -> Rows<'_, AccountId> {
+    Rows::of(accounts).int("account", |account| account.0)
+}
+
+/// Changes of these accounts whose time has come, those that can travel together side by side.
+pub async fn due(
+    read: &DatabaseConnection,
+    accounts: &[AccountId],
+    now: Timestamp,
+) -> Result<Vec<Due>, Error> {
+    let rows = sql::all_over(
         read,
         "SELECT c.account_id, c.tag, c.present, c.follower_id, f.openid, c.number, c.attempts,
              c.alone
-         FROM tag_changes AS c CROSS JOIN followers AS f
-         WHERE f.id = c.follower_id AND c.next_at <= ?1
+         FROM {rows} CROSS JOIN tag_changes AS c CROSS JOIN followers AS f
+         WHERE c.account_id = r.account AND f.id = c.follower_id AND c.next_at <= ?1
          ORDER BY c.account_id, c.tag, c.present, c.alone LIMIT ?2",
+        account_rows(accounts),
         [now.0.into(), i64::from(DUE_MAX).into()],
     )
     .await?;
@@ -123,9 +132,19 @@ pub async fn due(read: &DatabaseConnection, now: Timestamp) -> Result<Vec<Due>, 
         .collect()
 }
 
-/// When the next change may be tried; `None` when there is none.
-pub async fn next_at(read: &DatabaseConnection) -> Result<Option<Timestamp>, Error> {
-    let row = sql::first(read, "SELECT min(next_at) FROM tag_changes", []).await?;
+/// When the next change of these accounts may be tried; `None` when there is none.
+pub async fn next_at(
+    read: &DatabaseConnection,
+    accounts: &[AccountId],
+) -> Result<Option<Timestamp>, Error> {
+    let rows = sql::all_over(
+        read,
+        "SELECT min(c.next_at) FROM {rows} JOIN tag_changes AS c ON c.account_id = r.account",
+        account_rows(accounts),
+        [],
+    )
+    .await?;
+    let row = rows.first();
     let next_at: Option<i64> = row.map_or(Ok(None), |row| row.try_get_by_index(0))?;
     Ok(next_at.map(Timestamp))
 }

@@ -20,8 +20,11 @@ pub(super) enum Trouble {
 /// deadlock, lock not available, and a key that somebody else has just written.
 const AGAIN: [&str; 4] = ["40001", "40P01", "55P03", "23505"];
 
-/// Classes and codes that say that the server goes, is not ready, or only reads.
-const AWAY: [&str; 7] = ["08", "57P01", "57P02", "57P03", "57P05", "53300", "25006"];
+/// Classes and codes that say that the server goes, is not ready, only reads, or answers too late:
+/// statements and transactions that it gives up because they take too long.
+const AWAY: [&str; 9] = [
+    "08", "57014", "57P01", "57P02", "57P03", "57P05", "25P03", "53300", "25006",
+];
 
 /// Judges an error of a PostgreSQL.
 pub(super) fn of(error: &Error) -> Trouble {

@@ -246,8 +246,10 @@ impl Task {
     /// Waits until the database is back, if it is away, and finishes the commit whose answer was
     /// lost. Says whether the writer was told to stop meanwhile.
     async fn wait_for_database(&mut self, standing: Standing) -> bool {
-        let Standing::Away(mut pending) = standing else {
-            return false;
+        let mut pending = match standing {
+            Standing::Here => return false,
+            Standing::Replaced => return true,
+            Standing::Away(pending) => pending,
         };
         self.commits.note_away(true);
         let mut pause = AWAY_PAUSES.0;
@@ -264,6 +266,7 @@ impl Task {
                     let standing = self.commits.finish(pending.take(), took_place).await;
                     match standing {
                         Standing::Here => return false,
+                        Standing::Replaced => return true,
                         // Gone again at once.
                         Standing::Away(again) => pending = again,
                     }

@@ -47,11 +47,11 @@ pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Granted, Answer>
 
 /// Where tokens come from.
 pub(super) trait Source: Send + Sync + fmt::Debug {
-    /// Asks for a token, within some seconds.
+    /// Asks for a token other than `held`, which is refused or near its end, within some seconds.
     ///
     /// # Errors
     /// The answer to give for the message that needs it. Nothing in it is secret.
-    fn ask(&self) -> Asking<'_>;
+    fn ask<'a>(&'a self, held: Option<&'a SecretString>) -> Asking<'a>;
 
     /// App id of the account that it is for.
     fn app_id(&self) -> &str;
@@ -72,7 +72,8 @@ impl Source for StableToken {
         &self.settings.app_id
     }
 
-    fn ask(&self) -> Asking<'_> {
+    // The platform itself gives every node the same one.
+    fn ask<'a>(&'a self, _: Option<&'a SecretString>) -> Asking<'a> {
         Box::pin(async {
             let body = json!({
                 "grant_type": "client_credential",

@@ -216,7 +216,8 @@ impl Shared {
     /// Asks for a token and keeps it; the gate opens when this ends.
     async fn renew(&self, mut gate: OwnedMutexGuard<Option<Answer>>) -> Result<Token, Answer> {
         let asked_at = self.clock.now();
-        let renewed = self.source.ask().await;
+        let held = self.held().map(|held| held.token.value);
+        let renewed = self.source.ask(held.as_ref()).await;
         let renewed = renewed.map(|granted| self.keep(granted, asked_at));
         if renewed.is_err() {
             let again_at = self.clock.now().plus(BACKGROUND_PAUSE);

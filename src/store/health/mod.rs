@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp, next_look};
+use crate::clock::{Clock, SystemClock, Timestamp, next_look};
 use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Event;
@@ -24,7 +24,7 @@ use crate::policy::grant::Kind as GrantKind;
 use crate::policy::profile::{Combine, Profile};
 use crate::policy::settle::{AccountNews, Settled};
 use crate::store::sql::{self, Rows, int};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, replays, sessions};
 
 pub use tallies::{AccountRest, Tallies};
 
@@ -243,7 +243,7 @@ pub async fn keep(
         if let Err(error) = flush(&store).await {
             tracing::warn!(%error, "counts of accounts not written: they are kept for later");
         }
-        if hour_of(now) != pruned_in {
+        if hour_of(now) != pruned_in && store.leases().hold_server() {
             pruned_in = hour_of(now);
             if let Err(error) = prune(&store, now).await {
                 tracing::warn!(%error, "old counts of accounts not deleted");
@@ -346,7 +346,9 @@ async fn prune(store: &Store, now: Timestamp) -> Result<(), Error> {
             Box::pin(async move {
                 let sql = "DELETE FROM health WHERE hour < ?1";
                 sql::run(tx, sql, [before.into()]).await?;
-                Ok(())
+                let wall = SystemClock.now();
+                replays::prune(tx, wall).await?;
+                sessions::prune(tx, wall).await
             })
         })
         .await

@@ -1,6 +1,7 @@
 //! An owner who leaves one third-party platform of a server for another one is served by that.
 
 use super::*;
+use dripwheel::store::adopted;
 use dripwheel::store::authorizers::{self, Decision, State};
 use dripwheel::store::{Store, StoreSettings};
 
@@ -68,7 +69,7 @@ async fn an_owner_who_changes_platforms_is_served_by_the_new_one() {
         let opened = Store::open(&settings, Arc::clone(&server.clock) as _).await;
         let (store, _armed) = opened.unwrap();
         for component in order {
-            authorizers::load(&store, component, like, |_| false)
+            adopted::load(&store, component, like, |_| false)
                 .await
                 .unwrap();
         }

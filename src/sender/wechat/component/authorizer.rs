@@ -108,7 +108,7 @@ impl AuthorizerToken {
 }
 
 impl Source for AuthorizerToken {
-    fn ask(&self) -> Asking<'_> {
+    fn ask<'a>(&'a self, _: Option<&'a SecretString>) -> Asking<'a> {
         Box::pin(async {
             let obtained = self.obtain().await;
             // The message is never at fault for a token that cannot be had.

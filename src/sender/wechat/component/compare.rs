@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use super::authorizer::NOT_AUTHORIZED;
 use super::list::Listed;
 use super::not_stored;
-use super::registrar::{AT_ONCE, Registrar, Taken};
+use super::registrar::{AT_ONCE, FOLLOW_EVERY, Registrar, Taken};
+use crate::clock::Timestamp;
 use crate::sender::platform::{Answer, AnswerClass};
 use crate::store::authorizers::{self, Authorizer, State};
 use crate::store::components;
@@ -39,8 +40,15 @@ impl Registrar {
         // Nobody who makes us look makes us look before.
         let mut rest_until = next_at;
         let mut asked = false;
+        let mut was_another = false;
         loop {
-            if self.clock.now() >= next_at {
+            // One node compares for all, but whoever misses somebody looks at once.
+            let ours = self.store.leases().hold_server();
+            if ours && was_another {
+                next_at = self.compared_at().await.plus(RECONCILE_EVERY);
+            }
+            was_another = !ours;
+            if self.clock.now() >= next_at && (ours || asked) {
                 compared_at = Instant::now();
                 let reconciled = self.reconcile().await;
                 failures = if reconciled.is_ok() { 0 } else { failures + 1 };
@@ -64,7 +72,8 @@ impl Registrar {
                 asked = false;
             }
             tokio::select! {
-                () = self.clock.sleep_until(next_at) => {}
+                () = self.clock.sleep_until(next_at), if ours => {}
+                () = tokio::time::sleep(FOLLOW_EVERY), if !ours => {}
                 () = self.ticket.notified() => if failures > 0 { next_at = self.clock.now() },
                 () = self.component.0.missed.notified() => {
                     // Whoever makes us look again and again finds us at rest meanwhile.
@@ -74,6 +83,16 @@ impl Registrar {
                 }
             }
         }
+    }
+
+    /// When the accounts were last compared, by any node.
+    async fn compared_at(&self) -> Timestamp {
+        let standings = components::standings(self.store.read()).await;
+        let app_id = self.component.app_id();
+        let ours = standings.into_iter().flatten();
+        let ours = ours.filter(|one| one.app_id == app_id);
+        let at = ours.filter_map(|one| one.reconciled_at).next();
+        at.unwrap_or_default()
     }
 
     /// Compares the accounts with the platform's list: takes in and lets go what was missed.

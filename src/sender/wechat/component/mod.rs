@@ -12,6 +12,7 @@ mod authorizer;
 mod check;
 mod compare;
 mod list;
+mod pooled;
 mod registrar;
 mod ticket;
 
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use self::list::Sweep;
+use self::pooled::pooled;
 use self::ticket::TicketToken;
 use super::errcode::{Reaction, Reply, reaction};
 use super::in_time;
@@ -123,7 +125,8 @@ impl Component {
         let wire = Wire::new(http, settings.api_base.clone());
         let settings = Arc::new(settings);
         let source = TicketToken::new(Arc::clone(&settings), wire.clone(), Arc::clone(&store));
-        let tokens = Tokens::new(Arc::new(source), Arc::clone(&clock));
+        let source = pooled(source, &store, settings.app_id.clone());
+        let tokens = Tokens::new(source, Arc::clone(&clock));
         Self(Arc::new(Inner {
             settings,
             wire,

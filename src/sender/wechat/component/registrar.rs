@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::authorizer::AuthorizerToken;
+use super::pooled::pooled;
 use super::{AuthorizerInfo, Component, Granted, not_stored};
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::AccountId;
@@ -25,13 +26,17 @@ use crate::policy::account::Account;
 use crate::sender::platform::{Answer, AnswerClass};
 use crate::sender::wechat::{Clients, Shelf, WechatClient, WechatSettings};
 use crate::store::Store;
-use crate::store::authorizers::{self, Decision, State};
+use crate::store::adopted;
+use crate::store::authorizers::{self, Authorizer, Decision, State};
 
 /// 消息管理: without it nothing may be sent.
 const MESSAGES: i64 = 1;
 
 /// Pause after an exchange that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked for what other nodes have taken in, or leave to us.
+pub(super) const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Accounts that are asked about at the same time.
 pub(super) const AT_ONCE: usize = 8;
@@ -129,13 +134,41 @@ impl Registrar {
         let like = &self.settings.like;
         let is_other = |app_id: &str| self.is_other(app_id);
         let app_id = self.component.app_id();
-        let loaded = authorizers::load(&self.store, app_id, like, is_other).await?;
-        for one in &loaded {
+        let loaded = adopted::load(&self.store, app_id, like, is_other).await?;
+        self.let_in(&loaded);
+        Ok(loaded.len())
+    }
+
+    fn let_in(&self, accounts: &[Arc<Authorizer>]) {
+        for one in accounts {
             if let Some(id) = one.account {
                 self.clients.put(self.new_client(id, &one.app_id));
             }
         }
-        Ok(loaded.len())
+    }
+
+    /// Lets those in whom other nodes have taken in.
+    async fn follow_forever(&self) {
+        let knowledge = self.store.knowledge();
+        // Whoever came between the start and now is looked for at once.
+        let mut seen = None;
+        while self.store.leases().are_shared() {
+            let revision = knowledge.revision();
+            if seen != Some(revision) {
+                let is_other = |app_id: &str| self.is_other(app_id);
+                let (app_id, like) = (self.component.app_id(), &self.settings.like);
+                match adopted::follow(&self.store, app_id, like, is_other).await {
+                    Ok(followed) => {
+                        self.let_in(&followed);
+                        seen = Some(revision);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "accounts of other nodes could not be read");
+                    }
+                }
+            }
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
     }
 
     fn is_other(&self, app_id: &str) -> bool {
@@ -159,7 +192,8 @@ impl Registrar {
             app_id: app_id.to_owned(),
         };
         let (shelf, clock) = (Arc::clone(&self.shelf), Arc::clone(&self.clock));
-        let source = Arc::new(source);
+        let name = authorizers::token_name(self.component.app_id(), app_id);
+        let source = pooled(source, &self.store, name);
         Arc::new(WechatClient::with_source(
             &settings,
             source,
@@ -319,7 +353,13 @@ impl Registrar {
 
     /// Keeps the accounts until stopped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let work = async { tokio::join!(self.exchange_forever(), self.reconcile_forever()) };
+        let work = async {
+            tokio::join!(
+                self.exchange_forever(),
+                self.reconcile_forever(),
+                self.follow_forever(),
+            )
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             _ = work => {}
@@ -328,11 +368,14 @@ impl Registrar {
 
     async fn exchange_forever(self: &Arc<Self>) {
         loop {
-            let left = self.exchange_announced().await;
+            // A code works once: one node exchanges them all.
+            let left = self.store.leases().hold_server() && self.exchange_announced().await;
             let again_at = self.clock.now().plus(TRY_AGAIN);
+            let told_by_others = self.store.leases().are_shared() && !left;
             tokio::select! {
                 () = self.announced.notified() => {}
                 () = self.clock.sleep_until(again_at), if left => {}
+                () = tokio::time::sleep(FOLLOW_EVERY), if told_by_others => {}
             }
         }
     }

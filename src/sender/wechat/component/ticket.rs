@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -114,7 +114,7 @@ impl TicketToken {
 }
 
 impl Source for TicketToken {
-    fn ask(&self) -> Asking<'_> {
+    fn ask<'a>(&'a self, _: Option<&'a SecretString>) -> Asking<'a> {
         Box::pin(async {
             let obtained = self.obtain().await;
             obtained.map_err(|failure| hide(failure, &self.settings.app_secret))
