@@ -125,7 +125,10 @@ fn read<T: ParseFromJSON>(answer: &Value) -> Result<T, Refusal> {
     }
     let answered = answer.get("answered").cloned();
     T::parse_from_json(answered).map_err(|error| {
-        tracing::error!(error = error.message(), "a remembered answer cannot be read");
+        tracing::error!(
+            error = error.message(),
+            "a remembered answer cannot be read"
+        );
         Refusal::new(Code::Internal, "the log says what happened")
     })
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::app::server::ByApiKeys;
 use crate::app::server::Doorway;
 use crate::clock::Clock;
 use crate::config::forecast::Target;
@@ -232,7 +233,11 @@ async fn open_store(
     loaded: Vec<NewVersion>,
 ) -> Result<(Arc<Store>, mpsc::Receiver<Armed>), StartError> {
     let settings = StoreSettings {
-        node: config.node.name.clone().unwrap_or_else(|| node_name(config)),
+        node: config
+            .node
+            .name
+            .clone()
+            .unwrap_or_else(|| node_name(config)),
         lease: config.node.lease,
         ..StoreSettings::at(config.database.url.clone(), config.wheel.lead)
     };

@@ -98,7 +98,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
 }
 
 /// The API's keys, which open the console too.
-struct ByApiKeys(Arc<Keyring>);
+#[derive(Debug)]
+pub struct ByApiKeys(pub Arc<Keyring>);
 
 impl console::Keys for ByApiKeys {
     fn admit(&self, presented: &str) -> Option<(Visitor, String)> {

@@ -111,7 +111,10 @@ fn authorizer(row: &QueryResult) -> Result<Authorizer, Error> {
     })
 }
 
-pub(super) async fn write(store: &Store, statements: Vec<(&'static str, Vec<Value>)>) -> Result<(), Error> {
+pub(super) async fn write(
+    store: &Store,
+    statements: Vec<(&'static str, Vec<Value>)>,
+) -> Result<(), Error> {
     store
         .writer()
         .cold(move |tx: &DatabaseTransaction| {

@@ -89,11 +89,7 @@ async fn look(
     let sql = "SELECT answer, claim, request FROM replays
                WHERE key = ?1 AND at > ?2 AND (answer <> '' OR until > ?3)";
     let oldest = now.minus(REMEMBERED_FOR);
-    let values = [
-        request.key.clone().into(),
-        oldest.0.into(),
-        now.0.into(),
-    ];
+    let values = [request.key.clone().into(), oldest.0.into(), now.0.into()];
     let Some(row) = sql::first(read, sql, values).await? else {
         return Ok(None);
     };

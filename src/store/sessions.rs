@@ -53,6 +53,11 @@ pub async fn end(store: &Store, id: String) -> Result<(), Error> {
 
 /// Forgets sessions that have ended.
 pub(super) async fn prune(tx: &DatabaseTransaction, now: Timestamp) -> Result<(), Error> {
-    sql::run(tx, "DELETE FROM sessions WHERE ends_at <= ?1", [now.0.into()]).await?;
+    sql::run(
+        tx,
+        "DELETE FROM sessions WHERE ends_at <= ?1",
+        [now.0.into()],
+    )
+    .await?;
     Ok(())
 }

@@ -10,9 +10,10 @@ use dripwheel::alert::{AlertSettings, Alerts};
 use dripwheel::api::keys::Keyring;
 use dripwheel::api::ops::{self, OpsState};
 use dripwheel::api::{self, ApiState, SecurityHeaders};
+use dripwheel::app::ByApiKeys;
 use dripwheel::clock::{Clock, ManualClock, Timestamp};
 use dripwheel::config::{ApiKey, Scope};
-use dripwheel::console::{self, Access, ConsoleState, Visitor};
+use dripwheel::console::{self, Access, ConsoleState};
 use dripwheel::journey;
 use dripwheel::journey::answer::{Answer, AnswerClass};
 use dripwheel::journey::event::{Arrival, Event};
@@ -144,13 +145,7 @@ impl World {
             Access::Open
         } else {
             let ring = Arc::clone(&ring);
-            Access::Keys(Arc::new(move |key| {
-                let caller = ring.admit(key).filter(|caller| caller.read)?;
-                Some(Visitor {
-                    name: caller.name.clone(),
-                    write: caller.write,
-                })
-            }))
+            Access::Keys(Arc::new(ByApiKeys(ring)))
         };
         let clear_code = Arc::new(AtomicI64::new(0));
         let (platform, quotas, alerts) = outside(&store, &shared, account, &clear_code).await;

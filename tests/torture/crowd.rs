@@ -9,7 +9,6 @@ use dripwheel::sandbox::{Action, Control, NewFollowers};
 use tokio::task::JoinSet;
 
 use crate::dice::Dice;
-use crate::server::APP_ID;
 
 /// Something a person did, and whether the server answered `success`.
 #[derive(Clone, Debug)]
@@ -71,16 +70,23 @@ pub struct Crowd {
 
 impl Crowd {
     /// Lets `count` more people appear, who follow within the next `within` milliseconds.
-    pub fn join(&mut self, control: &Control, dice: &mut Dice, count: usize, within: u64) {
+    pub fn join(
+        &mut self,
+        control: &Control,
+        dice: &mut Dice,
+        app_id: &str,
+        (count, within): (usize, u64),
+    ) {
         let new = NewFollowers {
-            account: APP_ID.to_owned(),
+            account: app_id.to_owned(),
             count: Some(count),
             ..NewFollowers::default()
         };
         for openid in control.add_followers(&new).unwrap().openids {
             let intentions = Intentions::draw(dice, within, self.came);
             self.came += 1;
-            self.acting.spawn(live(control.clone(), openid, intentions));
+            self.acting
+                .spawn(live(control.clone(), app_id.to_owned(), openid, intentions));
         }
         while let Some(done) = self.acting.try_join_next() {
             self.people.push(done.unwrap());
@@ -96,7 +102,12 @@ impl Crowd {
     }
 }
 
-async fn live(control: Control, openid: Arc<str>, intentions: Intentions) -> Person {
+async fn live(
+    control: Control,
+    app_id: String,
+    openid: Arc<str>,
+    intentions: Intentions,
+) -> Person {
     let mut deeds = Vec::new();
     for (pause, action) in intentions.0 {
         tokio::time::sleep(pause).await;
@@ -105,7 +116,7 @@ async fn live(control: Control, openid: Arc<str>, intentions: Intentions) -> Per
             Action::Unfollow => ("unfollowed", String::new()),
             _ => ("followed", String::new()),
         };
-        let pushed = control.act(APP_ID, &openid, action).await.unwrap();
+        let pushed = control.act(&app_id, &openid, action).await.unwrap();
         deeds.push(Deed {
             kind,
             text,

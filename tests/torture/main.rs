@@ -9,14 +9,17 @@
 #![expect(clippy::print_stdout, reason = "the summary is the point")]
 
 #[path = "../it/support/cluster.rs"]
-#[expect(dead_code, reason = "servers are stopped elsewhere")]
+#[expect(dead_code, reason = "tests of stores ask for more")]
 mod cluster;
 mod crowd;
 #[path = "../it/support/database.rs"]
 #[expect(dead_code, reason = "rows are changed elsewhere")]
 mod database;
 mod dice;
+mod nodes;
+mod relay;
 mod server;
+mod trio;
 mod verdict;
 
 use std::env;
@@ -54,12 +57,7 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).unwrap();
-        let seed = env::var("DRIPWHEEL_SEED").map_or(u64::from_le_bytes(seed), |seed| {
-            seed.parse().expect("DRIPWHEEL_SEED is a number")
-        });
-        println!("DRIPWHEEL_SEED={seed}");
+        let dice = Dice(seed());
         let folder = tempfile::tempdir().unwrap();
         let addr = free_address();
         let platform = platform(addr, folder.path()).await;
@@ -67,7 +65,7 @@ impl Scene {
         Self {
             platform,
             server,
-            dice: Dice(seed),
+            dice,
             folder,
         }
     }
@@ -91,26 +89,40 @@ impl Scene {
     }
 }
 
+/// What a run's choices follow from.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).unwrap();
+    let seed = env::var("DRIPWHEEL_SEED").map_or(u64::from_le_bytes(seed), |seed| {
+        seed.parse().expect("DRIPWHEEL_SEED is a number")
+    });
+    println!("DRIPWHEEL_SEED={seed}");
+    seed
+}
+
 fn record(folder: &Path) -> PathBuf {
     folder.join("sent.jsonl")
 }
 
-/// The platform: it pushes an event three times as the real one does, though sooner, and answers
-/// half of the calls late, so that a kill finds sends whose answer is on its way.
 async fn platform(server: SocketAddr, folder: &Path) -> Running {
+    play(vec![account(APP_ID, server, "main")], folder).await
+}
+
+/// An account whose callbacks go to `key`'s door of a server.
+fn account(app_id: &str, server: SocketAddr, key: &str) -> SandboxAccount {
     let without_end = CallQuota {
         per_day: Some(u64::MAX),
         per_minute: None,
     };
-    let account = SandboxAccount {
-        app_id: APP_ID.to_owned(),
+    SandboxAccount {
+        app_id: app_id.to_owned(),
         app_secret: APP_SECRET.into(),
         token: TOKEN.into(),
         encoding_aes_key: AES_KEY.into(),
         mode: Mode::Safe,
         format: Format::Xml,
-        original_id: "gh_0123456789ab".to_owned(),
-        callback_url: format!("http://{server}/callback/main"),
+        original_id: format!("gh_{app_id}"),
+        callback_url: format!("http://{server}/callback/{key}"),
         profile: Profile::Wechat48h,
         name: "torture".to_owned(),
         menu: Vec::new(),
@@ -118,8 +130,13 @@ async fn platform(server: SocketAddr, folder: &Path) -> Running {
             quotas: [(SEND.to_owned(), without_end)].into(),
             ..AccountRules::default()
         },
-    };
-    let mut settings = SandboxSettings::new(vec![account]);
+    }
+}
+
+/// The platform: it pushes an event three times as the real one does, though sooner, and answers
+/// half of the calls late, so that a kill finds sends whose answer is on its way.
+async fn play(accounts: Vec<SandboxAccount>, folder: &Path) -> Running {
+    let mut settings = SandboxSettings::new(accounts);
     settings.record_file = Some(record(folder));
     settings.limits.callback_spacing_ms = 500;
     let platform = Sandbox::start(settings, Arc::new(SystemClock))
@@ -160,7 +177,7 @@ async fn a_kill_loses_nothing_and_doubles_nothing_in_silence() {
     scene.server.start();
     scene.server.ready().await;
     for round in 1..=rounds {
-        crowd.join(&control, &mut scene.dice, PEOPLE, 600);
+        crowd.join(&control, &mut scene.dice, APP_ID, (PEOPLE, 600));
         tokio::time::sleep(scene.dice.millis(30, 700)).await;
         scene.server.kill().await;
         scene.server.start();
@@ -200,7 +217,7 @@ async fn a_sigterm_under_load_leaves_no_send_unknown() {
     for _ in 0..rounds {
         scene.server.start();
         scene.server.ready().await;
-        crowd.join(&control, &mut scene.dice, 4 * PEOPLE, 600);
+        crowd.join(&control, &mut scene.dice, APP_ID, (4 * PEOPLE, 600));
         tokio::time::sleep(scene.dice.millis(200, 1200)).await;
         let ended = scene.server.terminate(TERM_PATIENCE).await;
         let log = scene.server.log_end();

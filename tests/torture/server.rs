@@ -28,7 +28,7 @@ pub const TOKEN: &str = "torturetoken";
 pub const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 /// Steps at 0, 1, 2 and 3 seconds. The text is the step's id: who got it is in the record anyway.
-const SEQUENCE: &str = "
+pub const SEQUENCE: &str = "
 sequence: steps
 trigger: follow
 min_gap: 0s
@@ -47,7 +47,9 @@ pub const STEPS: usize = 4;
 pub struct Server {
     pub addr: SocketAddr,
     folder: PathBuf,
-    database: Fresh,
+    database: String,
+    /// Removed with the server.
+    _fresh: Option<Fresh>,
     child: Option<Child>,
     pub starts: u64,
     pub kills: u64,
@@ -56,7 +58,7 @@ pub struct Server {
 impl Server {
     /// Writes configuration and sequence for a server on `addr`; starts nothing yet.
     pub fn prepare(folder: &Path, addr: SocketAddr, platform: SocketAddr) -> Self {
-        let (seconds, database) = (ATTEMPT.as_secs(), Fresh::new());
+        let (seconds, fresh) = (ATTEMPT.as_secs(), Fresh::new());
         let config = format!(
             "server: {{ listen: {addr} }}
 database: {{ url: '{database}' }}
@@ -74,15 +76,29 @@ accounts:
 wheel: {{ lead: 300ms, sweep_every: 5s }}
 sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
 ",
-            database = database.url,
+            database = fresh.url,
         );
+        let mut server = Self::configured(folder, addr, &config, SEQUENCE, &fresh.url);
+        server._fresh = Some(fresh);
+        server
+    }
+
+    /// The same with a configuration of its own.
+    pub fn configured(
+        folder: &Path,
+        addr: SocketAddr,
+        config: &str,
+        sequence: &str,
+        database: &str,
+    ) -> Self {
         std::fs::create_dir(folder.join("sequences")).unwrap();
-        std::fs::write(folder.join("sequences/steps.yaml"), SEQUENCE).unwrap();
+        std::fs::write(folder.join("sequences/steps.yaml"), sequence).unwrap();
         std::fs::write(folder.join("dripwheel.yaml"), config).unwrap();
         Self {
             addr,
             folder: folder.to_owned(),
-            database,
+            database: database.to_owned(),
+            _fresh: None,
             child: None,
             starts: 0,
             kills: 0,
@@ -91,7 +107,7 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
 
     /// The URL of its database.
     pub fn database(&self) -> &str {
-        &self.database.url
+        &self.database
     }
 
     fn command(&self, name: &str) -> Command {
@@ -158,16 +174,28 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
 
     /// SIGTERM, and how the child ends. `None` when it does not within `patience`.
     pub async fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.signal("TERM").await;
         let mut child = self.child.take().unwrap();
-        // The shell's own `kill` is there even where no program of that name is installed.
-        let pid = child.id().unwrap();
-        let sent = Command::new("sh")
-            .arg("-c")
-            .arg(format!("kill -TERM {pid}"))
-            .status();
-        assert!(sent.await.unwrap().success());
         let ended = tokio::time::timeout(patience, child.wait()).await;
         ended.ok().map(|status| status.unwrap())
+    }
+
+    /// Sends the child a signal.
+    pub async fn signal(&self, name: &str) {
+        // The shell's own `kill` is there even where no program of that name is installed.
+        let pid = self.child.as_ref().and_then(Child::id).unwrap();
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{name} {pid}"))
+            .status();
+        assert!(sent.await.unwrap().success());
+    }
+
+    /// What a command of the program prints, as JSON, and whether it succeeded.
+    pub async fn ask(&self, command: &str) -> (serde_json::Value, bool) {
+        let output = self.command(command).arg("--json").output().await.unwrap();
+        let printed = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (printed, output.status.success())
     }
 
     /// `dripwheel audit --json` beside the working server: how many unknown sends there are. Fails

@@ -66,6 +66,12 @@ pub struct Verdict {
     pub doubles: usize,
     /// Messages that arrived more often than the rows explain.
     pub silent_doubles: usize,
+    /// Steps that two nodes say they have sent.
+    pub stale: usize,
+    /// How long after its instant each message arrived, in milliseconds; shortest first.
+    pub late_ms: Vec<i64>,
+    /// Events that nobody acknowledged.
+    pub refused: usize,
     pub unknown: u64,
     pub bound: u64,
     violations: Vec<String>,
@@ -109,6 +115,7 @@ pub async fn compare(people: &[Person], record: &Path, database: &str, bound: u6
         steps(&mut verdict, person, rows, &calls);
         order(&mut verdict, person, rows, &calls);
     }
+    verdict.late_ms.sort_unstable();
     for openid in by_person.keys() {
         verdict.violated(|| format!("{openid}: called, and never came"));
     }
@@ -126,6 +133,7 @@ fn receipts(verdict: &mut Verdict, person: &Person, rows: &Rows) {
     for deed in &person.deeds {
         let found = rows.receipts.iter().filter(|row| is_of(deed, row)).count();
         verdict.acked += usize::from(deed.acked);
+        verdict.refused += usize::from(!deed.acked);
         if (deed.acked && found == 0) || found > 1 {
             verdict.violated(|| format!("{}: {found} receipts of {deed:?}", person.openid));
         }
@@ -177,6 +185,10 @@ fn steps(verdict: &mut Verdict, person: &Person, rows: &Rows, calls: &[&Call]) {
             verdict.silent_doubles += 1;
             verdict.violated(|| tell("more often than the rows say"));
         }
+        if story.sent > 1 {
+            verdict.stale += 1;
+            verdict.violated(|| tell("settled twice"));
+        }
         if arrived == 0 && story.sent > 0 {
             verdict.violated(|| tell("sent, say the rows"));
         }
@@ -195,6 +207,7 @@ fn order(verdict: &mut Verdict, person: &Person, rows: &Rows, calls: &[&Call]) {
     }
     for call in calls {
         let due_at = rows.followed_at.plus(Duration::from_secs(call.step as u64));
+        verdict.late_ms.push(call.at.0 - due_at.0);
         if call.at < due_at {
             verdict.violated(|| format!("{}: due at {due_at}, and {call:?}", person.openid));
         }
