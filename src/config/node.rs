@@ -25,16 +25,18 @@ impl Check<'_> {
             Some(at) => Some(self.text(at, "a name", NAME_MAX)?),
             None => None,
         };
-        let at = pick(raw.and_then(|raw| raw.lease.as_ref()), &base.lease);
-        let lease = self.span(at, LEASE.0, LEASE.1)?;
+        let given = raw.and_then(|raw| raw.lease.as_ref());
+        let lease = self.span(pick(given, &base.lease), LEASE.0, LEASE.1)?;
+        let least = sender.map_or(Duration::ZERO, |sender| 2 * sender.attempt_timeout);
         let shared = database.is_some_and(|one| !one.url.starts_with("sqlite://"));
-        if shared && sender.is_some_and(|one| lease < 2 * one.attempt_timeout) {
+        if let Some(given) = given.filter(|_| shared && lease < least) {
             self.problems.note_with(
-                at.place,
+                given.place,
                 "a lease has to last at least twice as long as an attempt to send",
                 "make `node.lease` longer, or `sender.attempt_timeout` shorter",
             );
         }
+        let lease = lease.max(least);
         Some(Node { name, lease })
     }
 }

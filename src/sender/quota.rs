@@ -95,10 +95,14 @@ impl Quotas {
     /// Asks what is due until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut met = HashSet::new();
+        let mut act = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = next_look(self.clock.as_ref(), LOOK_EVERY) => {}
+            }
+            if self.store.leases().are_shared() {
+                self.follow_clears(&mut act).await;
             }
             let due = self.due(&mut met);
             let asked = stream::iter(due).for_each_concurrent(QUESTIONS_MAX, |(client, about)| {
@@ -110,6 +114,30 @@ impl Quotas {
                 () = asked => {}
             }
         }
+    }
+
+    /// Ends the rests of our accounts whose quotas were cleared through another node, since `act`.
+    async fn follow_clears(&self, act: &mut Option<i64>) {
+        match audit_log::clears_after(self.store.read(), *act).await {
+            Ok((cleared, latest)) => {
+                *act = Some(latest);
+                let clients = cleared.into_iter().filter_map(|id| self.clients.client(id));
+                clients.for_each(|client| self.lift(&client));
+            }
+            Err(error) => tracing::warn!(%error, "clears by other nodes cannot be read"),
+        }
+    }
+
+    /// Lets an account go on whose calls are counted anew.
+    fn lift(&self, client: &WechatClient) {
+        let account = client.account_id();
+        client.budgets().cleared();
+        self.store.health().rests_no_more(account);
+        self.clients.tell(Learned {
+            account,
+            quota: Quota::default(),
+            lifts: true,
+        });
     }
 
     /// What is to be asked now; `met` are the accounts that were here before.
@@ -240,13 +268,7 @@ impl Quotas {
         };
         audit_log::note(&self.store, entry).await?;
         if cleared == Cleared::Done {
-            client.budgets().cleared();
-            self.store.health().rests_no_more(account);
-            self.clients.tell(Learned {
-                account,
-                quota: Quota::default(),
-                lifts: true,
-            });
+            self.lift(&client);
         }
         Ok(cleared)
     }

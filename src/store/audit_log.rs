@@ -108,3 +108,29 @@ pub async fn since(
     }
     Ok(entries)
 }
+
+/// The accounts whose quotas were cleared for certain after an act, and the number of the latest act;
+/// without a number, only that.
+pub async fn clears_after(
+    read: &DatabaseConnection,
+    number: Option<i64>,
+) -> Result<(Vec<AccountId>, i64), Error> {
+    let Some(after) = number else {
+        let row = sql::first(read, "SELECT coalesce(max(id), 0) FROM audit_log", []).await?;
+        return Ok((Vec::new(), row.map_or(Ok(0), |row| int(&row, 0))?));
+    };
+    let rows = sql::all(
+        read,
+        "SELECT id, account_id, act, detail FROM audit_log WHERE id > ?1 ORDER BY id LIMIT 1000",
+        [after.into()],
+    )
+    .await?;
+    let (mut cleared, mut latest) = (Vec::new(), after);
+    for row in &rows {
+        latest = int(row, 0)?;
+        if int(row, 2)? == i64::from(Act::ClearQuota as u8) && text(row, 3)?.is_empty() {
+            cleared.push(AccountId(int(row, 1)?));
+        }
+    }
+    Ok((cleared, latest))
+}

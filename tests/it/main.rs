@@ -14,6 +14,7 @@ mod faults;
 mod follow_story;
 mod health;
 mod limits;
+mod nodes;
 mod own_platform;
 mod pair;
 mod passive;

@@ -105,7 +105,7 @@ fn record(folder: &Path) -> PathBuf {
 }
 
 async fn platform(server: SocketAddr, folder: &Path) -> Running {
-    play(vec![account(APP_ID, server, "main")], folder).await
+    play(vec![account(APP_ID, server, "main")], folder, 60).await
 }
 
 /// An account whose callbacks go to `key`'s door of a server.
@@ -134,8 +134,8 @@ fn account(app_id: &str, server: SocketAddr, key: &str) -> SandboxAccount {
 }
 
 /// The platform: it pushes an event three times as the real one does, though sooner, and answers
-/// half of the calls late, so that a kill finds sends whose answer is on its way.
-async fn play(accounts: Vec<SandboxAccount>, folder: &Path) -> Running {
+/// half of the calls so late, in milliseconds, so that a kill finds sends whose answer is on its way.
+async fn play(accounts: Vec<SandboxAccount>, folder: &Path, late_ms: u64) -> Running {
     let mut settings = SandboxSettings::new(accounts);
     settings.record_file = Some(record(folder));
     settings.limits.callback_spacing_ms = 500;
@@ -145,7 +145,7 @@ async fn play(accounts: Vec<SandboxAccount>, folder: &Path) -> Running {
     let late = Fault {
         times: None,
         probability: Some(0.5),
-        ..Fault::new(SEND, FaultKind::Delay { ms: 60 }, 1)
+        ..Fault::new(SEND, FaultKind::Delay { ms: late_ms }, 1)
     };
     platform.control().add_faults(vec![late]).unwrap();
     platform

@@ -21,7 +21,10 @@ pub const LEASE: Duration = Duration::from_secs(6);
 const ACCOUNTS: usize = 12;
 
 /// People who come in each tenth of a second.
-const PEOPLE: usize = 2;
+const PEOPLE: usize = 3;
+
+/// How long half of the platform's answers take.
+const LATE_MS: u64 = 500;
 
 /// How long a node may take to end after a SIGTERM.
 const TERM_PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +54,7 @@ impl Trio {
         let addresses: Vec<_> = (0..3).map(|_| free_address()).collect();
         let door = Relay::to(addresses.clone()).await;
         let accounts = (0..ACCOUNTS).map(|n| account(&app_id(n), door.addr, &format!("a{n}")));
-        let platform = play(accounts.collect(), folder.path()).await;
+        let platform = play(accounts.collect(), folder.path(), LATE_MS).await;
         let nodes = addresses.iter().zip(1..);
         let nodes = nodes.map(|(addr, number)| {
             let own = folder.path().join(format!("node-{number}"));
@@ -107,10 +110,22 @@ impl Trio {
         self.nodes[node].ready().await;
     }
 
-    /// SIGSTOP for longer than the lease lasts, and SIGCONT.
+    /// SIGSTOP until others have taken all that it had, and SIGCONT.
     pub async fn freeze(&mut self, node: usize) {
         self.nodes[node].signal("STOP").await;
-        self.crowd_for(LEASE + Duration::from_secs(2)).await;
+        let name = format!("node-{}", node + 1);
+        let patience = tokio::time::Instant::now() + 10 * LEASE;
+        loop {
+            self.crowd_for(Duration::from_millis(500)).await;
+            let (nodes, _) = self.nodes[node].ask("nodes").await;
+            let frozen = nodes.as_array().into_iter().flatten();
+            let mut frozen = frozen.filter(|one| one["name"] == name.as_str());
+            if frozen.any(|one| one["shards"] == 0 && one["standing"] == "gone") {
+                break;
+            }
+            let in_time = tokio::time::Instant::now() < patience;
+            assert!(in_time, "nobody took over: {nodes}\n{}", self.logs());
+        }
         self.nodes[node].signal("CONT").await;
     }
 

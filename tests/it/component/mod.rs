@@ -11,6 +11,7 @@ mod moving;
 mod platform;
 mod sandbox;
 mod tokens;
+mod two_nodes;
 
 use std::sync::Arc;
 use std::time::Duration;

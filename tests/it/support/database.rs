@@ -49,6 +49,11 @@ impl Fresh {
         }
     }
 
+    /// One that several nodes can share, whatever the run is about.
+    pub fn to_share() -> Self {
+        Self::in_cluster(Cluster::of_this_process())
+    }
+
     fn in_cluster(cluster: &'static Cluster) -> Self {
         let name = cluster.create_database();
         Self {
