@@ -20,6 +20,9 @@ use crate::store::{Error, Knowledge};
 /// Beats within one lease: several may fail before it ends.
 const BEATS_PER_LEASE: u32 = 6;
 
+/// Longest wait for a beat: it also tells of what other nodes have changed.
+const BEAT_MAX: Duration = Duration::from_secs(4);
+
 /// Wait after a beat that failed.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -51,9 +54,9 @@ impl Keeper {
             // A connection that says nothing must not take the whole lease.
             let beat = tokio::time::timeout(self.lease / 2, self.beat()).await;
             let pause = match beat.unwrap_or(Err(Error::Away)) {
-                Ok(()) => self.lease / BEATS_PER_LEASE,
+                Ok(()) => BEAT_MAX.min(self.lease / BEATS_PER_LEASE),
                 Err(error) => {
-                    tracing::warn!(%error, cause = ?error, "lease not renewed");
+                    tracing::warn!(%error, cause = ?error, "a beat of our lease failed");
                     metrics::counter!("dripwheel_lease_beats_failed_total").increment(1);
                     FAILED_PAUSE
                 }
@@ -94,26 +97,39 @@ impl Keeper {
                 return Err(Error::Replaced);
             }
         }
-        nodes::hand_over(&self.connection, &std::mem::take(&mut self.given)).await?;
-        let (leases, live) = nodes::look(&self.connection).await?;
-        let moves = balance(&leases, &live, self.node.id);
-        let mut held: Vec<_> = leases
-            .iter()
-            .filter(|lease| lease.node == self.node.id)
-            .map(|lease| Held {
-                shard: lease.shard,
-                epoch: lease.epoch,
-            })
-            .collect();
-        held.extend(nodes::claim(&self.connection, self.node.id, &moves.claimed).await?);
-        held.sort_unstable_by_key(|one| one.shard);
-        let closing = moves.given.iter().map(|(held, _)| held.shard).collect();
-        self.given = moves.given;
         let ends_at = asked_at.plus(self.lease);
         self.ends_at = Some(ends_at);
+        let given = std::mem::take(&mut self.given);
+        let (mut leases, mut live) = nodes::look(&self.connection).await?;
+        // Renewed, whatever the rest of the beat has to wait for.
+        self.hold_until(ends_at, self.own(&leases), &given);
+        if !given.is_empty() {
+            nodes::hand_over(&self.connection, &given).await?;
+            (leases, live) = nodes::look(&self.connection).await?;
+        }
+        let moves = balance(&leases, &live, self.node.id);
+        let mut held = self.own(&leases);
+        held.extend(nodes::claim(&self.connection, self.node.id, &moves.claimed).await?);
+        held.sort_unstable_by_key(|one| one.shard);
+        self.given = moves.given;
+        self.hold_until(ends_at, held, &self.given);
+        self.knowledge.catch_up(&self.connection).await
+    }
+
+    /// Our shards, as the rows have them.
+    fn own(&self, leases: &[Lease]) -> Vec<Held> {
+        let own = leases.iter().filter(|lease| lease.node == self.node.id);
+        own.map(|lease| Held {
+            shard: lease.shard,
+            epoch: lease.epoch,
+        })
+        .collect()
+    }
+
+    fn hold_until(&self, ends_at: Uptime, held: Vec<Held>, given: &[(Held, i64)]) {
+        let closing = given.iter().map(|(held, _)| held.shard).collect();
         let holding = Holding::of(Sharding::Many, &held, Some(ends_at));
         self.hold(holding.under(self.lease).closing(closing));
-        self.knowledge.catch_up(&self.connection).await
     }
 
     fn hold(&self, holding: Holding) {

@@ -198,7 +198,8 @@ pub(super) async fn look(on: &impl ConnectionTrait) -> Result<(Vec<Lease>, Vec<i
     Ok((leases, live.collect::<Result<_, _>>()?))
 }
 
-/// Takes shards that nobody holds any more; says which of them are ours now.
+/// Takes shards that nobody holds any more; says which of them are ours now. Those that a transaction
+/// of their last holder still holds are left for the next beat: it may be a process that stands still.
 pub(super) async fn claim(
     on: &impl ConnectionTrait,
     id: i64,
@@ -209,9 +210,11 @@ pub(super) async fn claim(
         .int("epoch", |one| one.epoch);
     let sql = format!(
         "UPDATE shard_leases SET node_id = ?1, epoch = shard_leases.epoch + 1
-         FROM {{rows}} WHERE shard_leases.shard = r.shard AND shard_leases.epoch = r.epoch
-             AND NOT EXISTS (SELECT 1 FROM nodes AS n WHERE n.id = shard_leases.node_id
-                 AND n.lease_until > {NOW})
+         WHERE shard IN (SELECT l.shard
+             FROM {{rows}} JOIN shard_leases AS l ON l.shard = r.shard AND l.epoch = r.epoch
+             WHERE NOT EXISTS (SELECT 1 FROM nodes AS n
+                 WHERE n.id = l.node_id AND n.lease_until > {NOW})
+             FOR UPDATE OF l SKIP LOCKED)
          RETURNING shard_leases.shard, shard_leases.epoch"
     );
     let rows = sql::all_over(on, &sql, rows, [id.into()]).await?;

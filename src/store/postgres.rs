@@ -28,8 +28,9 @@ pub(super) async fn connect_writer(url: &str) -> Result<DatabaseConnection, Erro
             // A commit is acknowledged once it is on the disk, whatever the server's own setting.
             ("synchronous_commit", "on"),
             ("statement_timeout", "10s"),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "15s"),
+            ("lock_timeout", "2s"),
+            // A node that stands still must not keep the rows of its last transaction from others.
+            ("idle_in_transaction_session_timeout", "3s"),
             // Sets of rows come as arrays whose length a plan made once cannot know.
             ("plan_cache_mode", "force_custom_plan"),
             ("jit", "off"),

@@ -101,7 +101,7 @@ accounts:
         writeln!(
             text,
             "  - {{ key: a{n}, app_id: wx{n:016}, app_secret: 0123456789abcdef0123456789abcdef, \
-             token: t, mode: plain, api_base: 'http://127.0.0.1:9' }}"
+             token: nodestoken, mode: plain, api_base: 'http://127.0.0.1:9' }}"
         )
         .unwrap();
     }
