@@ -23,16 +23,20 @@ pub async fn load(
     Ok(know(store, found, like))
 }
 
-/// Makes those accounts known that another node has taken in since; their rows are that node's.
+/// Makes those accounts known that another node has taken in since; their rows are that node's. `ready`
+/// hears of each before anything is sent for it.
 pub async fn follow(
     store: &Store,
     component: &str,
     like: &Account,
     is_other: impl Fn(&str) -> bool,
-) -> Result<Vec<Arc<Authorizer>>, Error> {
+    ready: impl Fn(&Authorizer),
+) -> Result<(), Error> {
     let _change = store.knowledge().authorizers().change.lock().await;
     let found = unknown(store, component, is_other).await?;
-    Ok(know(store, found, like))
+    found.iter().for_each(ready);
+    know(store, found, like);
+    Ok(())
 }
 
 async fn unknown(

@@ -102,7 +102,7 @@ impl Keeper {
         let given = std::mem::take(&mut self.given);
         let (mut leases, mut live) = nodes::look(&self.connection).await?;
         // Renewed, whatever the rest of the beat has to wait for.
-        self.hold_until(ends_at, self.own(&leases), &given);
+        self.hold_until(ends_at, &self.own(&leases), &given);
         if !given.is_empty() {
             nodes::hand_over(&self.connection, &given).await?;
             (leases, live) = nodes::look(&self.connection).await?;
@@ -112,7 +112,7 @@ impl Keeper {
         held.extend(nodes::claim(&self.connection, self.node.id, &moves.claimed).await?);
         held.sort_unstable_by_key(|one| one.shard);
         self.given = moves.given;
-        self.hold_until(ends_at, held, &self.given);
+        self.hold_until(ends_at, &held, &self.given);
         self.knowledge.catch_up(&self.connection).await
     }
 
@@ -126,9 +126,9 @@ impl Keeper {
         .collect()
     }
 
-    fn hold_until(&self, ends_at: Uptime, held: Vec<Held>, given: &[(Held, i64)]) {
+    fn hold_until(&self, ends_at: Uptime, held: &[Held], given: &[(Held, i64)]) {
         let closing = given.iter().map(|(held, _)| held.shard).collect();
-        let holding = Holding::of(Sharding::Many, &held, Some(ends_at));
+        let holding = Holding::of(Sharding::Many, held, Some(ends_at));
         self.hold(holding.under(self.lease).closing(closing));
     }
 

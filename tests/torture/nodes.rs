@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
-use crate::trio::Trio;
+use crate::trio::{Trio, address_of};
 
 fn seconds() -> Duration {
     let seconds = env::var("DRIPWHEEL_SECONDS").map_or(20, |seconds| {
@@ -81,7 +81,7 @@ async fn a_standby_that_takes_over_knows_whatever_was_acknowledged() {
     let reset = "ALTER SYSTEM RESET synchronous_standby_names";
     standby.psql("postgres", reset);
     standby.psql("postgres", "SELECT pg_reload_conf()");
-    trio.way.turn_to(standby.address());
+    trio.way.turn_to(address_of(&standby.url("postgres")));
     trio.crowd_for(2 * QUIET).await;
     let verdict = trio.verdict().await;
     verdict.assert_clean();

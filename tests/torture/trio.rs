@@ -213,7 +213,8 @@ fn app_id(number: usize) -> String {
     format!("wx{number:016x}")
 }
 
-fn address_of(url: &str) -> SocketAddr {
+/// Where the server of a database listens.
+pub fn address_of(url: &str) -> SocketAddr {
     let authority = url.rsplit_once('@').unwrap().1;
     authority.split('/').next().unwrap().parse().unwrap()
 }

@@ -10,7 +10,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -137,11 +137,6 @@ impl Cluster {
     pub fn url(&self, database: &str) -> String {
         let Self { password, port, .. } = self;
         format!("postgres://postgres:{password}@127.0.0.1:{port}/{database}")
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Makes an empty database and gives its name.

@@ -103,7 +103,7 @@ impl<S: Source> Pooled<S> {
 }
 
 /// Letters that nobody else has.
-fn claim() -> Result<String, Answer> {
+pub(super) fn claim() -> Result<String, Answer> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| {
         let words = "the system has no random bytes";

@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::authorizer::AuthorizerToken;
-use super::pooled::pooled;
+use super::pooled::{claim, pooled};
 use super::{AuthorizerInfo, Component, Granted, not_stored};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::sender::platform::{Answer, AnswerClass};
@@ -28,6 +31,7 @@ use crate::sender::wechat::{Clients, Shelf, WechatClient, WechatSettings};
 use crate::store::Store;
 use crate::store::adopted;
 use crate::store::authorizers::{self, Authorizer, Decision, State};
+use crate::store::replays::{self, Known, Request};
 
 /// 消息管理: without it nothing may be sent.
 const MESSAGES: i64 = 1;
@@ -45,6 +49,10 @@ pub(super) const AT_ONCE: usize = 8;
 const CODES_MAX: u64 = 10_000;
 const CODES_FOR: Duration = Duration::from_secs(1800);
 
+/// Longest that a code is waited for that another node exchanges, and between two looks.
+const EXCHANGED_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// What a registrar works with.
 #[derive(Debug)]
 pub struct RegistrarSettings {
@@ -60,7 +68,7 @@ pub struct RegistrarSettings {
 }
 
 /// What became of an authorization.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     pub app_id: String,
     pub name: String,
@@ -135,15 +143,13 @@ impl Registrar {
         let is_other = |app_id: &str| self.is_other(app_id);
         let app_id = self.component.app_id();
         let loaded = adopted::load(&self.store, app_id, like, is_other).await?;
-        self.let_in(&loaded);
+        loaded.iter().for_each(|one| self.let_in(one));
         Ok(loaded.len())
     }
 
-    fn let_in(&self, accounts: &[Arc<Authorizer>]) {
-        for one in accounts {
-            if let Some(id) = one.account {
-                self.clients.put(self.new_client(id, &one.app_id));
-            }
+    fn let_in(&self, one: &Authorizer) {
+        if let Some(id) = one.account {
+            self.clients.put(self.new_client(id, &one.app_id));
         }
     }
 
@@ -157,11 +163,9 @@ impl Registrar {
             if seen != Some(revision) {
                 let is_other = |app_id: &str| self.is_other(app_id);
                 let (app_id, like) = (self.component.app_id(), &self.settings.like);
-                match adopted::follow(&self.store, app_id, like, is_other).await {
-                    Ok(followed) => {
-                        self.let_in(&followed);
-                        seen = Some(revision);
-                    }
+                let ready = |one: &Authorizer| self.let_in(one);
+                match adopted::follow(&self.store, app_id, like, is_other, ready).await {
+                    Ok(()) => seen = Some(revision),
                     Err(error) => {
                         tracing::warn!(%error, "accounts of other nodes could not be read");
                     }
@@ -233,12 +237,62 @@ impl Registrar {
         // In a task of its own: a code works once, so a visitor who leaves must not lose it.
         let exchanging = tokio::spawn(async move {
             let key = code.expose_secret().to_owned();
-            let taken = this.exchanged.try_get_with(key, this.take_in(&code)).await;
+            let taken = this
+                .exchanged
+                .try_get_with(key, this.take_in_once(&code))
+                .await;
             taken.map_err(|answer| Answer::clone(&answer))
         });
         exchanging.await.unwrap_or_else(|_| {
             let words = "the exchange of an authorization code was stopped";
             Err(Answer::without_code(AnswerClass::RetrySoon, words))
+        })
+    }
+
+    /// Takes an account in, unless another node does with the same code: then what became of it there
+    /// is told here.
+    async fn take_in_once(&self, code: &SecretString) -> Result<Taken, Answer> {
+        if !self.store.leases().are_shared() {
+            return self.take_in(code).await;
+        }
+        let request = self.request(code)?;
+        let give_up_at = Instant::now() + EXCHANGED_WITHIN;
+        loop {
+            let known = replays::claim(&self.store, &request, SystemClock.now()).await;
+            match known.map_err(|error| not_stored(&error))?.0 {
+                Known::New => break,
+                Known::Answered(kept) => match serde_json::from_str(&kept) {
+                    Ok(taken) => return Ok(taken),
+                    Err(_) => break,
+                },
+                Known::BeingMade if Instant::now() >= give_up_at => {
+                    let words = "another node exchanges the code, and is not done yet";
+                    return Err(Answer::without_code(AnswerClass::RetrySoon, words));
+                }
+                Known::BeingMade => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+        let taken = self.take_in(code).await;
+        let kept = taken.as_ref().ok();
+        let kept = kept.and_then(|taken| serde_json::to_string(taken).ok());
+        if let Err(error) = replays::answer(&self.store, &request, kept).await {
+            tracing::warn!(%error, "other nodes are not told of an exchanged code");
+        }
+        taken
+    }
+
+    /// How nodes speak of a code, which is a secret.
+    fn request(&self, code: &SecretString) -> Result<Request, Answer> {
+        let hash = Sha256::new()
+            .chain_update("exchange ")
+            .chain_update(self.component.app_id())
+            .chain_update(" ")
+            .chain_update(code.expose_secret());
+        let key = hash.finalize();
+        Ok(Request {
+            key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
+            request: String::new(),
+            claim: claim()?,
         })
     }
 
