@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
+use crate::inbound::spool::Spool;
 use crate::listener::Listener;
 use crate::policy::profile::Profiles;
 use crate::scheduler::Scheduler;
@@ -46,6 +47,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
     doors: Arc<Doors>,
+    spool: Option<Arc<Spool>>,
     /// The rules that sequences are held against when they are published.
     targets: Vec<Target>,
     /// Stops taking callbacks and handing out work.
@@ -70,7 +72,9 @@ impl App {
         let (store, armed_rx) = open_store(config, &clock, &profiles, loaded).await?;
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
-        let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
+        let (spool, drain) = parts::spool(&config.database, &store).await?.unzip();
+        let doors =
+            Arc::new(parts::doors(config, &store, &clock, &clients)?.with_spool(spool.clone()));
         let joined = component::Joining {
             config,
             profiles: &profiles,
@@ -125,6 +129,7 @@ impl App {
             component_doors: Arc::new(component_doors),
             quotas: Arc::clone(&quotas),
             alerts: alerts.clone(),
+            spool: spool.clone(),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
@@ -142,6 +147,9 @@ impl App {
             ),
             ("health", tokio::spawn(counts)),
         ];
+        if let Some(drain) = drain {
+            tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
+        }
         for registrar in registrars {
             let run = registrar.run(stop.clone());
             tasks.push(("registrar", tokio::spawn(run)));
@@ -158,6 +166,7 @@ impl App {
             clock,
             sequences: config.sequences.dir.clone(),
             doors,
+            spool,
             targets,
             stop,
             tasks,
@@ -218,6 +227,9 @@ impl App {
         }
         if let Err(error) = health::flush(&self.store).await {
             tracing::warn!(%error, "the last counts of accounts are lost");
+        }
+        if let Some(spool) = &self.spool {
+            spool.close().await;
         }
         self.store.close().await;
         tracing::info!("stopped");

@@ -13,7 +13,8 @@ use crate::store::{self, versions};
 pub(super) struct AuditArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Database to audit instead of the configured one, as `sqlite://path`.
+    /// Database to audit instead of the configured one, as `sqlite://path` or
+    /// `postgres://…`.
     #[arg(long)]
     database: Option<String>,
     /// One JSON object instead of text.

@@ -30,23 +30,27 @@ pub mod outcomes;
 pub mod overview;
 pub mod pauses;
 mod postgres;
+pub mod reach;
 pub mod receipts;
 pub mod reconcile;
 mod replies;
 mod report;
 mod save;
 pub mod shards;
+pub mod spool;
 mod sql;
 mod sqlite;
 pub mod syncs;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
+pub mod unusable;
 pub mod versions;
 pub mod work;
 mod writer;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -66,15 +70,25 @@ use crate::store::pauses::Pause;
 use erasure::Pseudonyms;
 use leases::{Holding, Leases};
 use shards::Sharding;
+pub use unusable::{Unusable, shown_url};
 pub use writer::Writer;
 
 /// How a store is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreSettings {
     /// `sqlite://path`, whose file is made when it is not there, or `postgres://…`.
     pub url: String,
     /// What is due within this span is armed as a delivery at once, without passing the wheel.
     pub lead: Duration,
+}
+
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings")
+            .field("url", &shown_url(&self.url))
+            .field("lead", &self.lead)
+            .finish()
+    }
 }
 
 /// What the writer decides with besides the rows: published versions and configured accounts.
@@ -233,6 +247,7 @@ impl Store {
     ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
         let mut embedded = None;
         let (write, read) = if postgres::is_url(&settings.url) {
+            postgres::look(&settings.url, true).await?;
             let write = postgres::connect_writer(&settings.url).await?;
             migrations::apply(&write).await?;
             (write, postgres::connect_readers(&settings.url).await?)
@@ -356,14 +371,20 @@ impl Store {
 
 /// Opens an existing store for reading only, also while another process writes it.
 pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
-    if postgres::is_url(url) {
-        return postgres::connect_readers(url).await;
+    let read = if postgres::is_url(url) {
+        postgres::look(url, false).await?;
+        postgres::connect_readers(url).await?
+    } else {
+        let path = sqlite::path_of(url)?;
+        if !path.exists() {
+            return Err(Error::Missing(path.display().to_string()));
+        }
+        sqlite::connect_readers(&path).await?
+    };
+    if !migrations::known(&read).await? {
+        return Err(Error::Missing(shown_url(url)));
     }
-    let path = sqlite::path_of(url)?;
-    if !path.exists() {
-        return Err(Error::Missing(path.display().to_string()));
-    }
-    sqlite::connect_readers(&path).await
+    Ok(read)
 }
 
 /// Why a store cannot do what was asked.
@@ -373,6 +394,8 @@ pub enum Error {
     Url,
     #[error("no database at {0}: start `dripwheel serve` or `dripwheel demo` once to make it")]
     Missing(String),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     #[error("{0} is in use by another dripwheel: stop it first, or use another database")]
     InUse(String),
     #[error("SQLite {0} can corrupt a database in WAL mode: build with 3.51.3 or later")]

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
-use crate::store::Error;
+use crate::store::{Error, unusable};
 
 /// Connections for reading: API, console, and the wheel's loader.
 const READERS_MAX: u32 = 8;
@@ -19,6 +20,11 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 /// Whether a url is one of PostgreSQL's.
 pub(super) fn is_url(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Looks whether the server can be used, to be written to if `writes`; says why it cannot.
+pub(super) async fn look(url: &str, writes: bool) -> Result<(), Error> {
+    unusable::look(&unusable::options(url)?, writes).await
 }
 
 /// The one connection that writes.
@@ -51,18 +57,31 @@ pub(super) async fn connect_readers(url: &str) -> Result<DatabaseConnection, Err
     .await
 }
 
+/// One connection that asks whether the server is there, and waits for nobody's statements.
+pub(super) async fn connect_asker(url: &str) -> Result<DatabaseConnection, Error> {
+    connect(url, 1, |options| {
+        options.application_name("dripwheel reach").options([
+            ("default_transaction_read_only", "on"),
+            ("statement_timeout", "2s"),
+        ])
+    })
+    .await
+}
+
 async fn connect(
     url: &str,
     connections_max: u32,
     tune: fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<DatabaseConnection, Error> {
-    let mut options = ConnectOptions::new(url);
+    let tuned = tune(unusable::options(url)?);
+    // A placeholder, because the ORM tells its whole options at TRACE, and a url holds the password.
+    let mut options = ConnectOptions::new("postgres://placeholder");
     options
         .max_connections(connections_max)
         .min_connections(1)
         .sqlx_logging(false)
         .acquire_timeout(ACQUIRE_MAX)
         .connect_timeout(ACQUIRE_MAX)
-        .map_sqlx_postgres_opts(tune);
+        .map_sqlx_postgres_opts(move |_| tuned.clone().disable_statement_logging());
     Ok(Database::connect(options).await?)
 }
