@@ -18,9 +18,11 @@ use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::{self, Awaited};
 use crate::store::health::Counts;
 use crate::store::load::{People, Person};
+use crate::store::numbers::Numbers;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
+use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
@@ -32,7 +34,7 @@ pub(super) struct Batch<'a> {
     pub(super) knowledge: &'a Knowledge,
     pub(super) moment: &'a Moment,
     /// The next follower's id.
-    pub(super) next_follower: &'a mut i64,
+    pub(super) numbers: &'a mut Numbers,
     pub(super) people: People,
     pub(super) entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
     /// Messages that the platform reports on, by its ids; those reported on now; and new ones.
@@ -77,7 +79,7 @@ impl<'a> Batch<'a> {
         tx: &'a DatabaseTransaction,
         knowledge: &'a Knowledge,
         moment: &'a Moment,
-        next_follower: &'a mut i64,
+        numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
         let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
@@ -87,7 +89,7 @@ impl<'a> Batch<'a> {
             tx,
             knowledge,
             moment,
-            next_follower,
+            numbers,
             people,
             entries: Vec::new(),
             awaited,
@@ -148,13 +150,24 @@ impl<'a> Batch<'a> {
         // off the wheel must not become a delivery.
         for work in works {
             if let Work::Promote { keys, .. } = work {
-                let promoted = timers::take(tx, keys).await?;
+                let ours: Vec<_> = keys
+                    .iter()
+                    .filter(|key| batch.is_ours(key))
+                    .copied()
+                    .collect();
+                let promoted = timers::take(tx, &ours).await?;
                 deliveries::insert(tx, &promoted).await?;
                 answers.push(Answered::Promoted(promoted.len()));
                 armed.due.extend(promoted);
             }
         }
         Ok((answers, armed, batch.tally))
+    }
+
+    /// Whether a timer is on our part of the wheel.
+    fn is_ours(&self, timer: &TimerKey) -> bool {
+        let holding = &self.moment.holding;
+        holding.has(holding.sharding().shard_of(timer.enrollment))
     }
 
     /// Writes the receipts of all events; says which works are events seen for the first time.
@@ -195,9 +208,7 @@ impl<'a> Batch<'a> {
         if let Some(id) = self.people.id_of(account, &arrival.openid) {
             return id;
         }
-        let sharding = self.moment.holding.sharding();
-        let id = sharding.follower(*self.next_follower, account);
-        *self.next_follower += 1;
+        let id = self.numbers.next(account);
         self.people.add(id, account, arrival);
         id
     }

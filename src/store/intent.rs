@@ -33,6 +33,9 @@ const ANSWERS_MAX: u16 = 3;
 impl Batch<'_> {
     /// Judges a due delivery; on `Send`, its intent is committed with this transaction.
     pub(super) fn intend(&mut self, key: DeliveryKey, only: Option<Carrier>) -> Intended {
+        if !self.moment.holding.takes(key.account) {
+            return Intended::NotSent;
+        }
         let Some(index) = self.find(key) else {
             self.void.push(key);
             return Intended::NotSent;
@@ -195,6 +198,8 @@ impl Batch<'_> {
         match (offer, fresh) {
             (Offer::Nothing, _) | (Offer::Repetition, true) => None,
             (Offer::Step | Offer::Repetition, false) => self.answer_again(follower, arrival),
+            // An intent is its shard's holder's alone; elsewhere the step waits for its delivery.
+            (Offer::Step, true) if !self.moment.holding.takes(account) => None,
             (Offer::Step, true) => self.answer_first(follower, arrival),
         }
     }

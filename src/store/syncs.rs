@@ -408,20 +408,21 @@ pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Resu
 
 /// Notes that the machine runs, so that the next start knows how long it was away.
 pub async fn beat(store: &Store, now: Timestamp) -> Result<(), Error> {
+    let node = store.node();
     store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let sql = "UPDATE nodes SET seen_at = ?1 WHERE id = 1";
-                sql::run(tx, sql, [now.0.into()]).await?;
+                let sql = "UPDATE nodes SET seen_at = ?1 WHERE id = ?2";
+                sql::run(tx, sql, [now.0.into(), node.into()]).await?;
                 Ok(())
             })
         })
         .await
 }
 
-/// When the machine was last noted to run; zero for never.
+/// When a node was last noted to run; zero for never.
 pub async fn last_beat(read: &DatabaseConnection) -> Result<Timestamp, Error> {
-    let row = sql::first(read, "SELECT seen_at FROM nodes WHERE id = 1", []).await?;
+    let row = sql::first(read, "SELECT coalesce(max(seen_at), 0) FROM nodes", []).await?;
     row.map_or(Ok(Timestamp::default()), |row| instant(&row, 0))
 }

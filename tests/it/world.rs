@@ -110,10 +110,7 @@ impl World {
         });
         let database = Fresh::new();
         let clock = Arc::new(ManualClock::at(START));
-        let settings = StoreSettings {
-            url: database.url.clone(),
-            lead: Duration::from_secs(2),
-        };
+        let settings = StoreSettings::at(database.url.clone(), Duration::from_secs(2));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let (store, armed) = Store::open(&settings, Arc::clone(&shared))
             .await

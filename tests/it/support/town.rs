@@ -171,7 +171,7 @@ impl Town {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let started = runtime.spawn(async move {
-            let settings = StoreSettings { url, lead: LEAD };
+            let settings = StoreSettings::at(url, LEAD);
             let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await.unwrap();
             let accounts = plan.accounts.iter().map(|key| account(key, &plan));
             accounts::configure(&store, accounts.collect())
@@ -204,7 +204,7 @@ impl Town {
                 armed_rx,
                 due_tx,
             );
-            let sender = Sender::new(
+            let mut sender = Sender::new(
                 Arc::clone(&store),
                 clock,
                 SenderSettings {
