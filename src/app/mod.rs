@@ -21,13 +21,14 @@ use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
-use crate::inbound::spool::Spool;
+use crate::inbound::spool::{Drain, Spool};
 use crate::listener::Listener;
 use crate::policy::profile::Profiles;
 use crate::scheduler::Scheduler;
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
+use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
 use crate::store::{self, Store, StoreSettings, accounts, health, versions};
@@ -133,7 +134,6 @@ impl App {
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
-        let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
         let mut tasks = vec![
@@ -145,11 +145,8 @@ impl App {
                 "quotas",
                 tokio::spawn(Arc::clone(&quotas).run(stop.clone())),
             ),
-            ("health", tokio::spawn(counts)),
         ];
-        if let Some(drain) = drain {
-            tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
-        }
+        tasks.extend(look_after_rows(config, &store, &clock, drain, &stop));
         for registrar in registrars {
             let run = registrar.run(stop.clone());
             tasks.push(("registrar", tokio::spawn(run)));
@@ -234,6 +231,27 @@ impl App {
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// What counts, hands over and clears away beside the way of a message.
+fn look_after_rows(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    drain: Option<Drain>,
+    stop: &CancellationToken,
+) -> Vec<(&'static str, JoinHandle<()>)> {
+    let counts = health::keep(Arc::clone(store), Arc::clone(clock), stop.clone());
+    let keep = config.database.keep_outcomes;
+    let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
+    let mut tasks = vec![
+        ("health", tokio::spawn(counts)),
+        ("retention", tokio::spawn(retention.run(stop.clone()))),
+    ];
+    if let Some(drain) = drain {
+        tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
+    }
+    tasks
 }
 
 /// The store with the configured accounts and the sequences in it.

@@ -58,6 +58,14 @@ fn words(found: &Audit) -> String {
             writeln!(text, "      enrollments {:?}", check.examples).ok();
         }
     }
+    if let Some(from) = found.counts_from {
+        let from = from.to_chrono().format("%Y-%m-%d");
+        write!(
+            text,
+            "\nolder outcomes were deleted: steps are counted of enrollments since {from}, UTC\n"
+        )
+        .ok();
+    }
     writeln!(
         text,
         "\n{:<36} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>9} {:>7} {:>8}",

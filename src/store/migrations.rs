@@ -57,6 +57,7 @@ impl MigratorTrait for Files {
             file!("0004_sync"),
             file!("0005_health"),
             file!("0006_nodes"),
+            file!("0007_retention"),
         ]
     }
 }

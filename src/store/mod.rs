@@ -41,6 +41,7 @@ pub mod receipts;
 pub mod reconcile;
 mod replies;
 mod report;
+pub mod retention;
 mod save;
 pub mod shards;
 pub mod spool;

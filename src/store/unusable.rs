@@ -54,7 +54,7 @@ pub enum Unusable {
     #[error("PostgreSQL at {at} has no connection left ({what}): raise its max_connections")]
     Crowded { at: String, what: String },
     #[error("database.url: {what}")]
-    Url { what: String },
+    Url { what: &'static str },
     #[error(
         "the database was changed by a later dripwheel (migration `{migration}`): run that version, or \
          restore a backup of before"
@@ -81,14 +81,15 @@ pub fn shown_url(url: &str) -> String {
 
 /// What a url and the environment say of the server.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, Error> {
-    PgConnectOptions::from_str(url).map_err(|error| {
-        let what = match error {
-            // Of a parameter; a url that cannot be parsed is not repeated.
-            sqlx::Error::Configuration(what) if !what.is::<url::ParseError>() => what.to_string(),
-            _ => "write postgres://user@host/database".to_owned(),
-        };
-        Unusable::Url { what }.into()
-    })
+    // Neither is repeated: the end of a password may have been taken for a parameter.
+    let what = match Url::parse(url) {
+        Ok(_) => {
+            "a parameter has a value that is not understood, such as an sslmode other than \
+                  disable, allow, prefer, require, verify-ca and verify-full"
+        }
+        Err(_) => "write postgres://name:password@host:5432/database",
+    };
+    PgConnectOptions::from_str(url).map_err(|_| Unusable::Url { what }.into())
 }
 
 /// Connects once to see whether the server can be used; to be written to, if `writes`.
@@ -153,8 +154,8 @@ fn why(error: sqlx::Error, options: &PgConnectOptions) -> Error {
             at,
             what: source.to_string(),
         },
-        sqlx::Error::Configuration(what) => Unusable::Url {
-            what: what.to_string(),
+        sqlx::Error::Configuration(_) => Unusable::Url {
+            what: "sslcert and sslkey are given together, each as the path of a PEM file",
         },
         sqlx::Error::Database(said) => {
             let what = said.message().to_owned();

@@ -35,7 +35,7 @@ impl Fresh {
         let kind = std::env::var("DRIPWHEEL_TEST_DATABASE");
         match kind.as_deref() {
             Err(_) | Ok("sqlite") => Self::file(),
-            Ok("postgres") => Self::in_cluster(Cluster::of_this_process()),
+            Ok("postgres") => Self::shared(),
             Ok(other) => panic!("DRIPWHEEL_TEST_DATABASE is sqlite or postgres, not `{other}`"),
         }
     }
@@ -47,6 +47,11 @@ impl Fresh {
             url: format!("sqlite://{}", file_in(&folder).display()),
             place: Place::Folder(folder),
         }
+    }
+
+    /// A database in PostgreSQL, whatever the run is about.
+    pub fn shared() -> Self {
+        Self::in_cluster(Cluster::of_this_process())
     }
 
     fn in_cluster(cluster: &'static Cluster) -> Self {
