@@ -45,6 +45,7 @@ pub mod shards;
 mod sql;
 mod sqlite;
 pub mod syncs;
+mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
