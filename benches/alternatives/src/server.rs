@@ -127,7 +127,7 @@ fn free_port() -> Result<u16> {
     Ok(probe.local_addr()?.port())
 }
 
-/// A command as root's stand-in `postgres`, since PostgreSQL refuses to run as root.
+/// A command that the package's own user `postgres` runs where we are root: PostgreSQL refuses to.
 fn not_as_root(program: &Path) -> Command {
     if !geteuid().is_root() {
         return Command::new(program);
