@@ -137,7 +137,7 @@ impl Engine {
 
 /// The sender's part from its start on. As when the server starts, what a killed run left without
 /// an answer is settled first.
-async fn send(sender: Sender, stop: CancellationToken) {
+async fn send(mut sender: Sender, stop: CancellationToken) {
     match sender.recover().await {
         Ok(_) => sender.run(stop).await,
         Err(error) => tracing::error!(%error, "sends of an earlier run could not be settled"),
