@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::bench::report::Figure;
 use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig, at_once, followed, one_step};
 use crate::scheduler::{Scheduler, SchedulerSettings};
-use crate::sender::platform::Platform;
+use crate::sender::platform::{Platform, Platforms};
 use crate::sender::{Sender, SenderSettings};
 use crate::store::work::Act;
 
@@ -98,7 +98,15 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn start(mut rig: Rig, platform: Arc<dyn Platform>) -> Self {
+    pub(super) fn start(rig: Rig, platform: Arc<dyn Platform>) -> Self {
+        Self::start_with(
+            rig,
+            Arc::new(HashMap::from([(platform.account(), platform)])),
+        )
+    }
+
+    /// The same with a platform for each of several accounts.
+    pub(super) fn start_with(mut rig: Rig, platforms: Arc<dyn Platforms>) -> Self {
         let armed_rx = rig.take_armed();
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(1024);
@@ -116,7 +124,7 @@ impl Engine {
                 in_flight_max: 1024,
                 queue_max: 262_144,
             },
-            Arc::new(HashMap::from([(platform.account(), platform)])),
+            platforms,
             due_rx,
         );
         let tasks = vec![

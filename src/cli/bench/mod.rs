@@ -3,6 +3,7 @@
 //! Every figure is of the real parts on a real disk; nothing is asserted. Load and server share
 //! the machine's cores, so figures over HTTP include the cost of making the load.
 
+mod burst;
 mod engine;
 mod hold;
 mod http;
@@ -33,6 +34,9 @@ pub struct BenchArgs {
     /// Followers whose next step is hours away, for memory, disk and restart: one run for each.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 2_000_000])]
     pending: Vec<usize>,
+    /// Steps of one account that are due in one second, beside 999 quiet accounts.
+    #[arg(long, default_value_t = 1_000_000)]
+    burst: usize,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -51,6 +55,7 @@ enum What {
     Callbacks,
     Sends,
     Lateness,
+    Burst,
     Pending,
 }
 
@@ -87,6 +92,7 @@ async fn measure(what: What, args: &BenchArgs) -> Result<Vec<Figure>> {
         What::Callbacks => vec![http::callbacks(dir, count / 2).await?],
         What::Sends => vec![http::sends(dir, count / 2).await?],
         What::Lateness => lateness::lateness(dir).await?,
+        What::Burst => burst::burst(dir, args.burst).await?,
         What::Pending => {
             let mut figures = Vec::new();
             for pending in &args.pending {
