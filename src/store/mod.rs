@@ -48,6 +48,7 @@ pub mod spool;
 mod sql;
 mod sqlite;
 pub mod syncs;
+mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
@@ -324,6 +325,18 @@ impl Store {
         }
         self.read.clone().close().await.ok();
     }
+}
+
+/// Makes the tables of this release in a PostgreSQL that has none, or those of an earlier one. `Store::open`
+/// does the same; on its own it is for preparing a database that nobody runs on yet.
+///
+/// # Errors
+/// When the database cannot be reached or changed.
+pub async fn prepare(url: &str) -> Result<(), Error> {
+    let write = postgres::connect_writer(url).await?;
+    let applied = migrations::apply(&write).await;
+    write.close().await?;
+    applied
 }
 
 /// Opens an existing store for reading only, also while another process writes it.

@@ -5,11 +5,12 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
+use crate::store::shards::Sharding;
 use crate::store::sql::{self, Rows, flag, instant, int, small, text};
 use crate::store::{Error, Store, followers, receipts};
 
-/// Ids that one look for unlisted or outdated followers passes over: it reads everybody's rows, so
-/// that no index has to be kept up with every follow.
+/// Rows that one look for unlisted or outdated followers passes over: it reads everybody's, so that no
+/// index has to be kept up with every follow.
 const WINDOW: i64 = 200_000;
 
 /// Longest detail that is kept, in bytes.
@@ -375,7 +376,8 @@ pub struct Stretch {
 pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Result<Stretch, Error> {
     let unlisted = sync.phase == Phase::Sweeping;
     let highest = followers::highest_id(read).await?;
-    let until = sync.after_id.saturating_add(WINDOW).min(highest);
+    let window = Sharding::of(read).follower(WINDOW, AccountId::default()).0;
+    let until = sync.after_id.saturating_add(window).min(highest);
     // `+` keeps the planner from walking the account's whole index and sorting it.
     let rows = sql::all(
         read,

@@ -167,11 +167,11 @@ impl Armed {
     }
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A request to the writer.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Receive {
         account: AccountId,
         arrival: Box<Arrival>,

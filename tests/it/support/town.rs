@@ -35,7 +35,7 @@ use super::line::{Line, Phone};
 pub const START: Timestamp = Timestamp(1_772_416_800_000);
 
 /// A little less than `eventually` has, so that a failure can show the rows.
-pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(18);
+pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(40);
 
 /// What is due so soon is armed as a delivery at once.
 const LEAD: Duration = Duration::from_secs(2);
