@@ -79,7 +79,7 @@ fn with_canary(cluster: &Cluster, url: &str) -> String {
 #[test]
 fn what_keeps_a_server_from_being_used_is_said_with_its_remedy() {
     let cluster = Cluster::of_this_process();
-    let database = Fresh::shared();
+    let database = Fresh::on_server();
     let url = with_canary(cluster, &database.url);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = free.local_addr().unwrap();
@@ -133,7 +133,7 @@ fn a_standby_is_read_and_not_served_from() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_of_a_later_version_is_left_alone() {
-    for database in [Fresh::file(), Fresh::shared()] {
+    for database in [Fresh::file(), Fresh::on_server()] {
         let settings =
             dripwheel::store::StoreSettings::at(database.url.clone(), Default::default());
         let clock = std::sync::Arc::new(dripwheel::clock::SystemClock);
@@ -155,7 +155,7 @@ async fn a_schema_of_a_later_version_is_left_alone() {
 #[test]
 fn a_password_is_shown_nowhere_and_may_stand_in_the_environment() {
     let cluster = Cluster::of_this_process();
-    let database = Fresh::shared();
+    let database = Fresh::on_server();
     let url = with_canary(cluster, &database.url);
     let without = url.replace(&format!(":{CANARY}"), "");
     let passwords = tempfile::tempdir().unwrap();

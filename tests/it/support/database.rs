@@ -38,7 +38,9 @@ impl Fresh {
         let kind = std::env::var("DRIPWHEEL_TEST_DATABASE");
         match kind.as_deref() {
             Err(_) | Ok("sqlite") => Self::file(),
-            Ok("postgres") => Self::shared(),
+    /// On PostgreSQL, whatever the run is about.
+    pub fn on_server() -> Self {
+        let cluster = Cluster::of_this_process();
             Ok(other) => panic!("DRIPWHEEL_TEST_DATABASE is sqlite or postgres, not `{other}`"),
         }
     }
@@ -52,12 +54,18 @@ impl Fresh {
         }
     }
 
+<<<<<<< HEAD
     /// A database in PostgreSQL, whatever the run is about.
     pub fn shared() -> Self {
-        Self::in_cluster(Cluster::of_this_process())
+        Self::on_server()
     }
 
     fn in_cluster(cluster: &'static Cluster) -> Self {
+=======
+    /// On PostgreSQL, whatever the run is about.
+    pub fn on_server() -> Self {
+        let cluster = Cluster::of_this_process();
+>>>>>>> planted
         let name = cluster.copy_database(template(cluster));
         Self {
             url: cluster.url(&name),
