@@ -38,9 +38,7 @@ impl Fresh {
         let kind = std::env::var("DRIPWHEEL_TEST_DATABASE");
         match kind.as_deref() {
             Err(_) | Ok("sqlite") => Self::file(),
-    /// On PostgreSQL, whatever the run is about.
-    pub fn on_server() -> Self {
-        let cluster = Cluster::of_this_process();
+            Ok("postgres") => Self::on_server(),
             Ok(other) => panic!("DRIPWHEEL_TEST_DATABASE is sqlite or postgres, not `{other}`"),
         }
     }
@@ -54,18 +52,9 @@ impl Fresh {
         }
     }
 
-<<<<<<< HEAD
-    /// A database in PostgreSQL, whatever the run is about.
-    pub fn shared() -> Self {
-        Self::on_server()
-    }
-
-    fn in_cluster(cluster: &'static Cluster) -> Self {
-=======
     /// On PostgreSQL, whatever the run is about.
     pub fn on_server() -> Self {
         let cluster = Cluster::of_this_process();
->>>>>>> planted
         let name = cluster.copy_database(template(cluster));
         Self {
             url: cluster.url(&name),
