@@ -264,7 +264,11 @@ async fn pages_of_timers_miss_none_and_are_in_the_order_of_time() {
     let town = town.open(&[&sequence("", &[("1h", "hello")])]).await;
     for n in 0..90 {
         let account = ["main", "b", "c", "main", "b", "main", "d", "main", "main"][n % 9];
-        let account = if n < 40 { "main" } else { account };
+        let account = if (40..70).contains(&n) {
+            account
+        } else {
+            "main"
+        };
         let arrival = town.arrival(&format!("f{n}"), Event::Followed { scene: None });
         town.take(account, arrival).await;
         town.advance(Duration::from_millis(n as u64 % 3));
