@@ -40,6 +40,8 @@ pub(super) struct Keeper {
     pub(super) lease: Duration,
     /// What is to be given away at the next beat, and to whom.
     pub(super) given: Vec<(Held, i64)>,
+    /// The lease ended before it was renewed.
+    pub(super) lapsed: bool,
 }
 
 impl Keeper {
@@ -55,6 +57,7 @@ impl Keeper {
                 }
             };
             if !self.leases.holding().lasts(Uptime::now()) {
+                self.lapsed = true;
                 self.hold(Holding::nothing(Sharding::Many));
             }
             tokio::select! {
@@ -75,6 +78,11 @@ impl Keeper {
             nodes::leave(&self.connection, self.node).await?;
             self.hold(Holding::nothing(Sharding::Many));
             return Ok(());
+        }
+        if self.lapsed {
+            // Answers were turned away meanwhile: their intents are for whoever holds the shards next.
+            nodes::release(&self.connection, self.node).await?;
+            self.lapsed = false;
         }
         // Before the question: the lease is at least as long as we believe.
         let asked_at = Uptime::now();

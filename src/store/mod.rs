@@ -209,6 +209,7 @@ impl Store {
                 node,
                 lease: settings.lease,
                 given: Vec::new(),
+                lapsed: false,
             };
             keeper.beat().await?;
             tasks.push(tokio::spawn(keeper.run(stop.clone())));

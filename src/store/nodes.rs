@@ -71,13 +71,15 @@ pub(super) async fn join(
         [id.into()],
     )
     .await?;
-    sql::run(
-        connection,
-        "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1",
-        [id.into()],
-    )
-    .await?;
+    release(connection, id).await?;
     Ok(id)
+}
+
+/// Makes a node's shards nobody's. What it was sending under their epochs is unknown from now on.
+pub(super) async fn release(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
+    let sql = "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1";
+    sql::run(on, sql, [id.into()]).await?;
+    Ok(())
 }
 
 /// Makes the lease last `lease_ms` from now on.
@@ -89,8 +91,7 @@ pub(super) async fn renew(on: &impl ConnectionTrait, id: i64, lease_ms: i64) -> 
 
 /// Ends a node's lease and makes its shards nobody's.
 pub(super) async fn leave(on: &impl ConnectionTrait, id: i64) -> Result<(), Error> {
-    let sql = "UPDATE shard_leases SET node_id = 0, epoch = epoch + 1 WHERE node_id = ?1";
-    sql::run(on, sql, [id.into()]).await?;
+    release(on, id).await?;
     sql::run(
         on,
         "UPDATE nodes SET lease_until = 0 WHERE id = ?1",
