@@ -17,6 +17,15 @@ const READERS_MAX: u32 = 8;
 /// Longest wait for a free connection, or for a new one.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
+/// How plans are made, whoever asks.
+const PLANNER: [(&str, &str); 3] = [
+    // Sets of rows come as arrays, and pages with limits: a plan made once knows neither's size.
+    ("plan_cache_mode", "force_custom_plan"),
+    // Pages begin at a key and end early, which only a plain walk along the index does.
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+];
+
 /// Whether a url is one of PostgreSQL's.
 pub(super) fn is_url(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
@@ -36,9 +45,12 @@ pub(super) async fn connect_writer(url: &str) -> Result<DatabaseConnection, Erro
             ("statement_timeout", "10s"),
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "15s"),
-            // Sets of rows come as arrays whose length a plan made once cannot know.
-            ("plan_cache_mode", "force_custom_plan"),
-            ("jit", "off"),
+            // What is written is named by its key. Where a table was never analyzed the planner
+            // guesses otherwise, and walks it for a handful of rows.
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("max_parallel_workers_per_gather", "0"),
         ])
     })
     .await
@@ -51,7 +63,6 @@ pub(super) async fn connect_readers(url: &str) -> Result<DatabaseConnection, Err
             ("default_transaction_read_only", "on"),
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "30s"),
-            ("jit", "off"),
         ])
     })
     .await
@@ -73,7 +84,7 @@ async fn connect(
     connections_max: u32,
     tune: fn(PgConnectOptions) -> PgConnectOptions,
 ) -> Result<DatabaseConnection, Error> {
-    let tuned = tune(unusable::options(url)?);
+    let tuned = tune(unusable::options(url)?.options(PLANNER));
     // A placeholder, because the ORM tells its whole options at TRACE, and a url holds the password.
     let mut options = ConnectOptions::new("postgres://placeholder");
     options

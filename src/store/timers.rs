@@ -3,6 +3,8 @@
 //! The key is the millisecond, not the second: a slot is a range of keys, so the rows need no slot
 //! column, and promotion can run at the pace of milliseconds.
 
+use std::collections::HashMap;
+
 use sea_orm::{DatabaseConnection, DatabaseTransaction, QueryResult};
 
 use crate::clock::Timestamp;
@@ -31,11 +33,11 @@ const PAGE_OF_ONE: &str = "SELECT due_at, enrollment_id FROM timers
     WHERE shard = 0 AND (due_at, enrollment_id) > (?1, ?2) AND due_at < ?3
     ORDER BY due_at, enrollment_id LIMIT ?4";
 
-/// Each shard is an order of its own: from each its first ones, and of these the first.
+/// Each shard is an order of its own: of each a share of its first ones, and of these the first.
 const PAGE_OF_MANY: &str = "SELECT t.due_at, t.enrollment_id FROM {rows} CROSS JOIN LATERAL (
         SELECT due_at, enrollment_id FROM timers
         WHERE shard = r.shard AND (due_at, enrollment_id) > (?1, ?2) AND due_at < ?3
-        ORDER BY due_at, enrollment_id LIMIT ?4) AS t
+        ORDER BY due_at, enrollment_id LIMIT ?5) AS t
     ORDER BY t.due_at, t.enrollment_id LIMIT ?4";
 
 /// At most `limit` keys of these shards after `after` and due before `until`, in order.
@@ -46,19 +48,64 @@ pub async fn page(
     until: Timestamp,
     limit: u32,
 ) -> Result<Vec<TimerKey>, Error> {
-    let values = [
-        after.due_at.0.into(),
-        after.enrollment.0.into(),
-        until.0.into(),
-        i64::from(limit).into(),
-    ];
-    let rows = match Sharding::of(read) {
-        Sharding::One => sql::all(read, PAGE_OF_ONE, values).await?,
-        Sharding::Many => {
-            let shards = Rows::of(shards).int("shard", |shard| i64::from(*shard));
-            sql::all_over(read, PAGE_OF_MANY, shards, values).await?
+    match Sharding::of(read) {
+        Sharding::One => {
+            let values = [
+                after.due_at.0.into(),
+                after.enrollment.0.into(),
+                until.0.into(),
+                i64::from(limit).into(),
+            ];
+            keys(&sql::all(read, PAGE_OF_ONE, values).await?)
         }
-    };
+        Sharding::Many => page_of_many(read, shards, after, until, limit).await,
+    }
+}
+
+/// A page of many shards holds few timers of each as a rule: first little is asked of each, and more
+/// only where that may not have been enough. After an outage the whole page of every shard would be
+/// there to be read, two hundred times what is wanted.
+async fn page_of_many(
+    read: &DatabaseConnection,
+    shards: &[u16],
+    after: TimerKey,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<TimerKey>, Error> {
+    let count = u32::try_from(shards.len()).unwrap_or(u32::MAX).max(1);
+    let mut share = (limit / count).saturating_mul(4).saturating_add(16);
+    loop {
+        share = share.min(limit);
+        let values = [
+            after.due_at.0.into(),
+            after.enrollment.0.into(),
+            until.0.into(),
+            i64::from(limit).into(),
+            i64::from(share).into(),
+        ];
+        let shards = Rows::of(shards).int("shard", |shard| i64::from(*shard));
+        let page = keys(&sql::all_over(read, PAGE_OF_MANY, shards, values).await?)?;
+        if share == limit || is_whole(&page, share) {
+            return Ok(page);
+        }
+        share = share.saturating_mul(8);
+    }
+}
+
+/// Whether no shard gave its whole share before the end of the page: what it may have beyond that
+/// would be missing from there on.
+fn is_whole(page: &[TimerKey], share: u32) -> bool {
+    let mut counts: HashMap<u16, u32> = HashMap::new();
+    let full = page.iter().position(|key| {
+        let shard = Sharding::Many.shard_of(key.enrollment);
+        let count = counts.entry(shard).or_default();
+        *count += 1;
+        *count >= share
+    });
+    full.is_none_or(|at| at + 1 == page.len())
+}
+
+fn keys(rows: &[QueryResult]) -> Result<Vec<TimerKey>, Error> {
     rows.iter()
         .map(|row| {
             Ok(TimerKey {

@@ -14,6 +14,8 @@ mod faults;
 mod follow_story;
 mod health;
 mod limits;
+mod mishaps;
+mod nodes;
 mod own_platform;
 mod pair;
 mod passive;

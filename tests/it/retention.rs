@@ -114,7 +114,7 @@ async fn days(cluster: &Cluster, database: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_day_has_a_table_of_its_own_on_postgresql() {
     let cluster = Cluster::of_this_process();
-    let database = Fresh::shared();
+    let database = Fresh::on_server();
     let name = database.url.rsplit('/').next().unwrap().to_owned();
     let clock = Arc::new(ManualClock::at(START));
     let shared: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);

@@ -134,7 +134,7 @@ fn a_standby_is_read_and_not_served_from() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_of_a_later_version_is_left_alone() {
-    for database in [Fresh::file(), Fresh::shared()] {
+    for database in [Fresh::file(), Fresh::on_server()] {
         let settings =
             dripwheel::store::StoreSettings::at(database.url.clone(), Default::default());
         let clock = std::sync::Arc::new(dripwheel::clock::SystemClock);
@@ -156,7 +156,7 @@ async fn a_schema_of_a_later_version_is_left_alone() {
 #[test]
 fn a_password_is_shown_nowhere_and_may_stand_in_the_environment() {
     let cluster = Cluster::of_this_process();
-    let database = Fresh::shared();
+    let database = Fresh::on_server();
     let url = with_canary(cluster, &database.url);
     let without = url.replace(&format!(":{CANARY}"), "");
     let passwords = tempfile::tempdir().unwrap();
