@@ -1,7 +1,5 @@
 //! What is older than is kept goes, and the audit goes on being true.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
-
 use std::sync::Arc;
 
 use dripwheel::clock::{Clock, ManualClock};

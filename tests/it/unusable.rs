@@ -79,8 +79,8 @@ fn with_canary(cluster: &Cluster, url: &str) -> String {
 #[test]
 fn what_keeps_a_server_from_being_used_is_said_with_its_remedy() {
     let cluster = Cluster::of_this_process();
-    let database = Fresh::on_server();
-    let url = with_canary(cluster, &database.url);
+    let empty = cluster.create_database();
+    let url = with_canary(cluster, &cluster.url(&empty));
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = free.local_addr().unwrap();
     drop(free);
@@ -120,6 +120,7 @@ fn what_keeps_a_server_from_being_used_is_said_with_its_remedy() {
     }
     let complaint = complaint(&url, "audit");
     assert!(complaint.contains("start `dripwheel serve`"), "{complaint}");
+    cluster.drop_database(&empty);
 }
 
 #[test]
