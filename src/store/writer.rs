@@ -13,6 +13,7 @@ use sea_orm::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::journey::carrier::Carrier;
@@ -169,6 +170,11 @@ impl Writer {
         answer.await.map_err(|_| Error::Stopped)?
     }
 
+    /// Requests that wait for a commit.
+    pub fn waiting(&self) -> usize {
+        self.intake.max_capacity() - self.intake.capacity()
+    }
+
     /// Ends when the writer has: nothing can be written any more.
     pub async fn ended(&self) {
         self.intake.closed().await;
@@ -285,6 +291,7 @@ impl Task {
             lead_until: now.plus(self.start.lead),
             holding: self.start.leases.holding(),
         };
+        let began = Instant::now();
         let tx = self.begin().await?;
         let (answers, armed, tally) = Batch::run(
             &tx,
@@ -295,6 +302,7 @@ impl Task {
         )
         .await?;
         tx.commit().await?;
+        metrics::histogram!("dripwheel_commit_seconds").record(began.elapsed().as_secs_f64());
         count(works.len(), &tally);
         self.start.health.add(tally.health, now);
         if !armed.is_empty() {
