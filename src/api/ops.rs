@@ -111,6 +111,11 @@ impl OpsState {
         if let Ok(bytes) = self.store.disk_bytes().await {
             metrics::gauge!("dripwheel_disk_bytes").set(bytes as f64);
         }
+        if let Some(bytes) = self.store.wal_bytes() {
+            metrics::gauge!("dripwheel_wal_bytes").set(bytes as f64);
+        }
+        let waiting = self.store.writer().waiting();
+        metrics::gauge!("dripwheel_intake_waiting").set(waiting as f64);
         // A scrape that cannot read still tells what is counted in memory.
         for one in accounts::standings(self.store.read())
             .await

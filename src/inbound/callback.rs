@@ -334,8 +334,12 @@ pub(super) fn random() -> [u8; 16] {
 
 pub(super) fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, String) {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
-    metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
-        .increment(1);
+    // A wrong clock of ours would turn every callback away: that must be seen apart.
+    let reason = match refusal {
+        Refusal::Forbidden(Doubt::Age) => "age".to_owned(),
+        _ => status.as_str().to_owned(),
+    };
+    metrics::counter!("dripwheel_callbacks_refused_total", "reason" => reason).increment(1);
     // At debug: whoever can reach the port can make these, as many as they like.
     tracing::debug!(account.key = account, reason = %refusal.reason(), "callback refused");
     let text = match status {

@@ -297,6 +297,12 @@ impl Store {
         self.reconcile.notified().await;
     }
 
+    /// Bytes of an embedded store's write-ahead log.
+    pub fn wal_bytes(&self) -> Option<u64> {
+        let wal = sqlite::wal_of(self.path.as_ref()?);
+        Some(std::fs::metadata(wal).map_or(0, |meta| meta.len()))
+    }
+
     /// Bytes of the database and its write-ahead log on disk, as far as they can be told.
     pub async fn disk_bytes(&self) -> Result<u64, Error> {
         let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
