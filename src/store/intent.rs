@@ -70,7 +70,8 @@ impl<T: Tables> Batch<'_, T> {
         let account = self
             .knowledge
             .account(person.passages.follower.account)
-            .filter(|account| self.knowledge.may_send(account))?;
+            .filter(|account| self.knowledge.may_send(account))
+            .filter(|account| self.moment.holding.epoch(account.journey.id).is_some())?;
         let catalog = self.knowledge.catalog();
         let enrollment = person.passages.enrollments.get(index)?;
         if enrollment.in_flight {

@@ -10,8 +10,8 @@ pub mod assets;
 pub mod audit;
 pub mod audit_log;
 pub mod authorizers;
-mod awaited;
-mod batch;
+pub(crate) mod awaited;
+pub(crate) mod batch;
 pub mod components;
 mod consents;
 pub mod deliveries;
@@ -32,14 +32,14 @@ pub mod pauses;
 mod postgres;
 pub mod receipts;
 pub mod reconcile;
-mod replies;
+pub(crate) mod replies;
 mod report;
-mod save;
+pub(crate) mod save;
 pub mod shards;
 mod sql;
 mod sqlite;
 pub mod syncs;
-mod tables;
+pub(crate) mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
@@ -90,7 +90,7 @@ pub struct Knowledge {
 }
 
 impl Knowledge {
-    fn new(pseudonyms: Pseudonyms) -> Self {
+    pub(crate) fn new(pseudonyms: Pseudonyms) -> Self {
         Self {
             pseudonyms,
             ..Self::default()
@@ -142,7 +142,10 @@ impl Knowledge {
         self.change_pauses(|known| *known = pauses);
     }
 
-    fn change_pauses<T>(&self, change: impl FnOnce(&mut HashMap<AccountId, Pause>) -> T) -> T {
+    pub(crate) fn change_pauses<T>(
+        &self,
+        change: impl FnOnce(&mut HashMap<AccountId, Pause>) -> T,
+    ) -> T {
         let mut slot = match self.pauses.write() {
             Ok(slot) => slot,
             Err(poisoned) => poisoned.into_inner(),
@@ -152,7 +155,7 @@ impl Knowledge {
         changed
     }
 
-    fn set_catalog(&self, catalog: Catalog) {
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
         write(&self.catalog, Arc::new(catalog));
     }
 
@@ -161,7 +164,7 @@ impl Knowledge {
         &self.authorizers
     }
 
-    fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
+    pub(crate) fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
         self.change_accounts(|known| *known = accounts);
     }
 
