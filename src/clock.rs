@@ -73,6 +73,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// The current instant.
     fn now(&self) -> Timestamp;
 
+    /// Whether it shows the time that everybody else goes by.
+    fn is_wall(&self) -> bool {
+        false
+    }
+
     /// Ends once `now` is at least `at`, or a little earlier when the clock is stepped: callers
     /// look at `now` again after every wake.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
@@ -109,6 +114,10 @@ fn wall_now() -> Timestamp {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         wall_now()
+    }
+
+    fn is_wall(&self) -> bool {
+        true
     }
 
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {

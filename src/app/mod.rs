@@ -97,7 +97,7 @@ impl App {
             Arc::clone(&clock),
             config.sender.ask_quota_every,
         ));
-        let sender = Sender::new(
+        let mut sender = Sender::new(
             Arc::clone(&store),
             Arc::clone(&clock),
             SenderSettings {
@@ -232,8 +232,8 @@ async fn open_store(
     loaded: Vec<NewVersion>,
 ) -> Result<(Arc<Store>, mpsc::Receiver<Armed>), StartError> {
     let settings = StoreSettings {
-        url: config.database.url.clone(),
-        lead: config.wheel.lead,
+        node: node_name(config),
+        ..StoreSettings::at(config.database.url.clone(), config.wheel.lead)
     };
     let (store, armed_rx) = Store::open(&settings, Arc::clone(clock)).await?;
     let known = config.accounts.iter();
@@ -241,6 +241,13 @@ async fn open_store(
     accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
     versions::publish(&store, loaded, clock.now()).await?;
     Ok((store, armed_rx))
+}
+
+/// Which node we are: nobody else listens here on this machine.
+fn node_name(config: &Config) -> String {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    format!("{machine}:{}", config.server.listen.port())
 }
 
 async fn listen(addr: SocketAddr) -> Result<Listener, StartError> {

@@ -153,7 +153,7 @@ impl Replies {
                     None => store.writer().confirm(key).await,
                 };
                 at = match ended {
-                    Ok(Confirmed::Ended) | Err(Error::Stopped) => return,
+                    Ok(Confirmed::Ended) | Err(Error::Stopped | Error::NotHeld) => return,
                     Ok(Confirmed::NotBefore(at)) => at,
                     Err(error) => {
                         tracing::error!(%error, enrollment.id = key.enrollment.0,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::EnrollmentId;
 use crate::scheduler::wheel::{Entry, Wheel};
+use crate::store::shards::Sharding;
 use crate::store::timers::{self, TimerKey};
 use crate::store::work::{Armed, DeliveryKey};
 use crate::store::{Error, Store};
@@ -34,6 +35,9 @@ pub struct SchedulerSettings {
 /// How often the wheel turns while something is near, so that promotions share commits.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often rows are looked for that the ring missed; at every tick where other nodes arm some.
+const SCAN_EVERY: Duration = Duration::from_secs(1);
+
 /// How far back each tick's scan looks for rows that the ring missed.
 const SCAN_BACK: Duration = Duration::from_secs(120);
 
@@ -52,6 +56,8 @@ pub struct Scheduler {
     armed_rx: mpsc::Receiver<Armed>,
     due_tx: mpsc::Sender<Vec<DeliveryKey>>,
     wheel: Wheel,
+    /// The shards that are on it.
+    shards: Vec<u16>,
     /// When the wheel last turned.
     turned_at: Timestamp,
     scanned_at: Timestamp,
@@ -70,6 +76,7 @@ impl Scheduler {
         let now = clock.now();
         Self {
             wheel: Wheel::new(now.0, settings.ring_entries),
+            shards: Vec::new(),
             store,
             clock,
             settings,
@@ -107,6 +114,7 @@ impl Scheduler {
             self.take_in(armed);
         }
         let now = self.clock.now();
+        self.take_shards(now);
         self.turned_at = now;
         let until = now.plus(self.settings.lead);
         let (mut promoted, mut taken) = (0, 0);
@@ -122,12 +130,28 @@ impl Scheduler {
             taken += due.len();
             promoted += self.promote(due.iter().map(key_of).collect()).await?;
         }
-        if now.since(self.scanned_at) >= Duration::from_secs(1) || now < self.scanned_at {
+        let scan_every = if self.is_shared() { TICK } else { SCAN_EVERY };
+        if now.since(self.scanned_at) >= scan_every || now < self.scanned_at {
             promoted += self.scan(now).await?;
         }
         let entries = u32::try_from(self.wheel.len()).unwrap_or(u32::MAX);
         metrics::gauge!("dripwheel_ring_entries").set(f64::from(entries));
         Ok(promoted)
+    }
+
+    /// Begins anew with the shards that are ours now, when they are others than before: of theirs the
+    /// ring has loaded nothing.
+    fn take_shards(&mut self, now: Timestamp) {
+        let shards = self.store.leases().holding().shards();
+        if shards != self.shards {
+            self.shards = shards;
+            self.wheel = Wheel::new(now.0, self.settings.ring_entries);
+        }
+    }
+
+    /// Whether other nodes arm timers of ours, of which only the rows tell.
+    fn is_shared(&self) -> bool {
+        self.store.leases().holding().sharding() == Sharding::Many
     }
 
     /// Finds rows that are due and that the ring missed: recent ones each second, all of them now
@@ -145,14 +169,21 @@ impl Scheduler {
             }
         };
         let limit = u32::try_from(self.settings.promote_max).unwrap_or(u32::MAX);
-        let shards = self.store.leases().holding().shards();
-        let missed = timers::page(self.store.read(), &shards, after, now, limit).await?;
+        // What another node armed for at once must not wait for the clock to pass it.
+        let until = if self.is_shared() {
+            now.plus(self.settings.lead)
+        } else {
+            now
+        };
+        let missed = timers::page(self.store.read(), &self.shards, after, until, limit).await?;
         if missed.is_empty() {
             return Ok(0);
         }
         let count = self.promote(missed).await?;
-        metrics::counter!("dripwheel_stragglers_total")
-            .increment(u64::try_from(count).unwrap_or(u64::MAX));
+        if !self.is_shared() {
+            metrics::counter!("dripwheel_stragglers_total")
+                .increment(u64::try_from(count).unwrap_or(u64::MAX));
+        }
         Ok(count)
     }
 
@@ -166,9 +197,8 @@ impl Scheduler {
             if loaded.due_ms.saturating_add(1) >= until.0 {
                 break;
             }
-            let shards = self.store.leases().holding().shards();
             let read = self.store.read();
-            let page = timers::page(read, &shards, key_of(&loaded), until, limit).await?;
+            let page = timers::page(read, &self.shards, key_of(&loaded), until, limit).await?;
             let entries: Vec<_> = page.iter().map(entry_of).collect();
             let whole = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
             self.wheel.load(&entries, whole.then_some(until.0));
@@ -207,7 +237,7 @@ impl Scheduler {
     fn wake_at(&self) -> Timestamp {
         // As the turn saw it: what came near while it lasted is due for the next one.
         let now = self.turned_at;
-        let idle = now.plus(Duration::from_secs(1));
+        let idle = now.plus(if self.is_shared() { TICK } else { SCAN_EVERY });
         match self.wheel.next_due_ms() {
             None => idle,
             Some(due_ms) => {

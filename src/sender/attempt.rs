@@ -1,17 +1,20 @@
 //! One attempt: words filled in, one call to the platform, its answer settled.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, Uptime};
 use crate::journey::sequence::Fallback;
 use crate::journey::template;
 use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::sender::platform::{Answer, AnswerClass, Content, Parcel, Platform};
+use crate::store::leases::NotHeld;
 use crate::store::work::{DeliveryKey, Ended, Send, Settled};
 use crate::store::{Error, Store};
 
@@ -40,10 +43,19 @@ pub(super) async fn attempt(
     mut send: Send,
 ) -> Done {
     let key = send.key;
+    let until = match store
+        .leases()
+        .holding()
+        .calls_until(key.account, Uptime::now())
+    {
+        Ok(until) => until,
+        // Whoever holds the shard next gives it back, or finds that nothing is known of it.
+        Err(NotHeld) => return put_off(&store, clock.as_ref(), key, clock.now()).await,
+    };
     let learned = learn_language(platform.as_ref(), &mut send).await;
     let (answer, called) = match parcel(&send) {
         Ok(parcel) => {
-            let call = AssertUnwindSafe(async { platform.send(&parcel).await });
+            let call = AssertUnwindSafe(leashed(until, platform.send(&parcel)));
             let answer = call.catch_unwind().await.unwrap_or_else(|_| {
                 Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
             });
@@ -89,6 +101,24 @@ pub(super) async fn put_off(
         news: AccountNews::None,
         surprise: None,
     }
+}
+
+/// A call that is given up when the lease ends under which it was begun. The time is asked before each
+/// move: a process that was stopped meanwhile, and wakes too late, makes none.
+pub(super) async fn leashed(until: Option<Uptime>, call: impl Future<Output = Answer>) -> Answer {
+    let Some(until) = until else {
+        return call.await;
+    };
+    let mut call = std::pin::pin!(call);
+    let mut end = std::pin::pin!(tokio::time::sleep(until.since(Uptime::now())));
+    poll_fn(|context| {
+        if end.as_mut().poll(context).is_ready() || Uptime::now() >= until {
+            let what = "our lease of the account ended during the call";
+            return Poll::Ready(Answer::without_code(AnswerClass::Unknown, what));
+        }
+        call.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Asks which of a step's languages the follower reads, if that matters and is not known yet.
@@ -152,7 +182,8 @@ pub(super) async fn settle(
     loop {
         match store.writer().settle(key, ended.clone()).await {
             Ok(settled) => return Some(settled),
-            Err(Error::Stopped) => return None,
+            // Another node's by now: it finds the intent, and counts it as unknown.
+            Err(Error::Stopped | Error::NotHeld) => return None,
             Err(error) => {
                 tracing::error!(%error, enrollment.id = key.enrollment.0, "outcome not written");
                 let later: Timestamp = clock.now().plus(Duration::from_secs(1));

@@ -14,14 +14,15 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, Uptime};
 use crate::journey::carrier::Carrier;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::journey::message::Message;
 use crate::policy::settle::AccountNews;
-use crate::sender::attempt::{self, Done, attempt, put_off};
+use crate::sender::attempt::{self, Done, attempt, leashed, put_off};
 use crate::sender::platform::{Answer, AnswerClass, Cohort, Content, Parcel, Platform, Platforms};
 use crate::sender::retries::Retries;
+use crate::store::leases::NotHeld;
 use crate::store::work::{DeliveryKey, Ended, Intended, Send};
 use crate::store::{Error, Store, deliveries};
 
@@ -192,7 +193,22 @@ impl Hand {
                     message_id: message_id(&sends),
                 };
                 // A panic here would leave everybody's intents behind.
-                let call = AssertUnwindSafe(async { platform.send_to_many(&cohort).await });
+                let call = async {
+                    match self
+                        .store
+                        .leases()
+                        .holding()
+                        .calls_until(account, Uptime::now())
+                    {
+                        Ok(until) => leashed(until, platform.send_to_many(&cohort)).await,
+                        Err(NotHeld) => {
+                            let what = "our lease of the account ends";
+                            let now = self.clock.now();
+                            Answer::without_code(AnswerClass::NotBefore(now), what)
+                        }
+                    }
+                };
+                let call = AssertUnwindSafe(call);
                 let answer = call.catch_unwind().await.unwrap_or_else(|_| {
                     Answer::without_code(AnswerClass::Unknown, "the adapter panicked")
                 });

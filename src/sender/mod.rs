@@ -11,6 +11,7 @@ pub mod budget;
 mod hand;
 pub mod platform;
 pub mod quota;
+mod recovery;
 mod retries;
 pub mod shelf;
 pub mod turns;
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, Uptime};
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::settle::AccountNews;
@@ -32,10 +33,12 @@ use crate::sender::attempt::Done;
 use crate::sender::breaker::Breaker;
 use crate::sender::budget::{MINUTE_USED_UP, next_minute};
 use crate::sender::hand::{Hand, INTENTS_MAX};
-use crate::sender::platform::{Answer, AnswerClass, Platforms};
+use crate::sender::platform::{AnswerClass, Platforms};
+use crate::sender::recovery::Recovery;
 use crate::sender::retries::Retries;
 use crate::sender::turns::{QUEUE_MAX, Turns};
 use crate::store::health::AccountRest;
+use crate::store::leases::Held;
 use crate::store::work::DeliveryKey;
 use crate::store::{Error, Store, accounts, deliveries};
 
@@ -77,6 +80,8 @@ pub struct Sender {
     looked_at: Timestamp,
     /// Latest instant seen, to notice a clock that is set back.
     seen_at: Timestamp,
+    /// The shards in which no send of an earlier holder is left.
+    recovered: Vec<Held>,
     attempts: TaskTracker,
 }
 
@@ -106,6 +111,7 @@ impl Sender {
             free: settings.in_flight_max.max(1),
             looked_at: now,
             seen_at: now,
+            recovered: Vec::new(),
             attempts: TaskTracker::new(),
         };
         sender.take_accounts(now);
@@ -119,11 +125,14 @@ impl Sender {
             return;
         }
         self.accounts_seen = changes;
+        self.recover_taken();
+        let holding = self.store.leases().holding();
         for account in self.store.knowledge().accounts().values() {
             let id = account.journey.id;
             // Without a way to its platform an account's deliveries stay due: an intent could not
             // end.
-            if !self.store.knowledge().may_send(account) || self.platforms.of(id).is_none() {
+            let ours = holding.takes(id) && self.store.knowledge().may_send(account);
+            if !ours || self.platforms.of(id).is_none() {
                 self.turns.remove_account(id);
             } else {
                 let Account {
@@ -150,35 +159,43 @@ impl Sender {
 
     /// Settles the sends of earlier starts whose answer nobody read. They are unknown: whether each
     /// is sent again is its sequence's decision. Returns how many there were.
-    pub async fn recover(&self) -> Result<usize, Error> {
-        let (mut recovered, mut before) = (0, Vec::new());
-        loop {
-            let held = self.store.leases().holding().held();
-            let left = deliveries::left_behind(self.store.read(), &held, 500).await?;
-            if left == before {
-                // Nothing, or only rows that cannot be settled: they must not keep us from starting.
-                return Ok(recovered);
-            }
-            let settled = left.iter().map(|key| {
-                let what = "dripwheel stopped between the intent and the answer";
-                let answer = Answer::without_code(AnswerClass::Unknown, what);
-                self.store.writer().settle(*key, answer)
-            });
-            let settled = futures_util::future::join_all(settled).await;
-            for (key, settled) in left.iter().zip(settled) {
-                match settled {
-                    Ok(_) => {
-                        recovered += 1;
-                        self.retries.forgive(key.account, self.clock.now());
-                    }
-                    Err(Error::Stopped) => return Err(Error::Stopped),
-                    Err(error) => {
-                        tracing::error!(%error, enrollment.id = key.enrollment.0,
-                            "an unknown send could not be settled");
-                    }
+    pub async fn recover(&mut self) -> Result<usize, Error> {
+        self.recovered = self.store.leases().holding().held();
+        let recovery = self.recovery(self.recovered.clone());
+        recovery.run().await
+    }
+
+    /// Does the same for the shards that have become ours since: what their holder was sending then
+    /// has ended, for its lease had.
+    fn recover_taken(&mut self) {
+        let held = self.store.leases().holding().held();
+        let taken: Vec<_> = held
+            .iter()
+            .filter(|one| !self.recovered.contains(one))
+            .copied()
+            .collect();
+        self.recovered = held;
+        if taken.is_empty() {
+            return;
+        }
+        let recovery = self.recovery(taken);
+        self.attempts.spawn(async move {
+            match recovery.run().await {
+                Ok(0) | Err(Error::Stopped) => {}
+                Ok(sends) => tracing::warn!(sends, "another node left sends without an answer"),
+                Err(error) => {
+                    tracing::error!(%error, "sends that another node left were not settled")
                 }
             }
-            before = left;
+        });
+    }
+
+    fn recovery(&self, held: Vec<Held>) -> Recovery {
+        Recovery {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            retries: Arc::clone(&self.retries),
+            held,
         }
     }
 
@@ -263,6 +280,9 @@ impl Sender {
 
     /// Hands out turns for the free places; the intents of each hand are one commit.
     fn hand_out(&mut self, now: Timestamp) {
+        if !self.store.leases().holding().lasts(Uptime::now()) {
+            return;
+        }
         while self.free > 0 {
             let keys = self.turns.next(now, self.free.min(INTENTS_MAX));
             if keys.is_empty() {

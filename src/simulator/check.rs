@@ -166,18 +166,19 @@ pub(super) fn shown(rows: &Rows, all: &[Shown]) -> Held {
 
 /// When everything has come to rest.
 pub(super) fn at_rest(rows: &Rows, all: &[Shown]) -> Held {
-    let left = rows.enrollments.iter().find(|(id, (_, one))| {
+    let left = rows.enrollments.iter().filter(|(id, (_, one))| {
         let sending = rows.enrollment(**id).is_some_and(|(one, _)| one.in_flight);
         !one.is_finished() || sending
     });
+    let left = left.min_by_key(|(_, (_, one))| one.wake_at);
     if let Some((id, (_, one))) = left {
         let due_at = one.wake_at;
         let timer = rows.timers.contains_key(&TimerKey {
             due_at,
             enrollment: *id,
         });
-        let row = if timer { "timer" } else { "delivery" };
-        return violated(1, *id, format!("left behind as a {row} of {due_at}"));
+        let row = rows.enrollment(*id).map(|(one, _)| one);
+        return violated(1, *id, format!("left behind, timer {timer}, {row:?}"));
     }
     for ((id, step, _), (_, _, entry)) in &rows.outcomes {
         let told = matches!(
@@ -234,6 +235,8 @@ pub(super) struct Intended {
     pub(super) enrollment: EnrollmentId,
     pub(super) due_at: Timestamp,
     pub(super) now: Timestamp,
+    /// The latest instant that the clocks have shown: turns are handed out by it.
+    pub(super) latest: Timestamp,
     /// Which setting of the clocks `now` is of.
     pub(super) clock: u64,
     pub(super) min_gap: std::time::Duration,
@@ -266,7 +269,7 @@ pub(super) fn intent(one: Intended, before: &Rows, after: &Rows, notes: &mut Not
         .ok_or_else(|| beside("an intent of nobody"))?;
     let planned = row.plan.get(usize::from(row.step)).copied();
     let planned = planned.unwrap_or(one.due_at);
-    if one.due_at > now || planned > now.plus(one.last_call) {
+    if one.due_at > one.latest.max(now) || planned > now.plus(one.last_call) {
         let what = format!("an intent at {now}, due {} planned {planned}", one.due_at);
         return violated(0, id, what);
     }

@@ -1,6 +1,7 @@
 //! A commit of a node's writer: all that waits, in the order of ranks; if that fails, one by one
 //! (`store::writer`). What became of it goes back to whoever asked, as in the product.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -9,16 +10,20 @@ use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::carrier::Carrier;
 use crate::policy::settle::AccountNews;
 use crate::simulator::Sabotage;
-use crate::simulator::check::{self, Held, Intended, beside};
+use crate::simulator::check::{self, Held, Intended, Violation, beside};
 use crate::simulator::model::{Draft, Rows, Sending};
-use crate::simulator::node::{Call, Delayed, LEAD};
+use crate::simulator::node::{Call, LEAD, Waiting};
 use crate::simulator::platform::TRIES;
 use crate::simulator::wish::Wish;
 use crate::simulator::world::World;
 use crate::store::batch::{Answered, Batch};
+use crate::store::leases::{self, Holding};
 use crate::store::receipts::ReceiptKey;
 use crate::store::save::Moment;
-use crate::store::work::{Confirmed, DeliveryKey, Ended, Intended as Verdict, Passive, Work};
+use crate::store::shards::Sharding;
+use crate::store::work::{
+    Armed, Confirmed, DeliveryKey, Ended, Intended as Verdict, Passive, Work,
+};
 
 /// What the store does to one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,88 +37,118 @@ pub(super) enum Fault {
     Waits,
 }
 
-/// Why a commit did not come about.
-enum Refused {
-    /// The store failed, or said so.
+/// How a transaction ended.
+enum Tried {
+    Done(Done),
+    /// Nothing is written.
     Failed,
-    /// The shard has another holder by now.
-    NotHeld,
+    /// Its commit was sent and not answered.
+    Unanswered(Done, bool),
+    /// These shards are another node's by now; nothing is written.
+    Lost(Vec<u16>),
+}
+
+/// What a transaction did.
+#[derive(Debug)]
+pub(super) struct Done {
+    answers: Vec<Answered>,
+    armed: Armed,
 }
 
 impl World {
     /// Has a node's writer take everything that waits.
     pub(super) fn commit(&mut self, n: usize, fault: Fault) -> Held {
-        let wishes = std::mem::take(&mut self.nodes[n].intake);
-        let now = self.now();
-        let moment = Moment {
-            now,
-            lead_until: now.plus(LEAD),
-            holding: Arc::clone(&self.nodes[n].holding),
-        };
-        let mut wishes = self.only_held(n, wishes);
+        let mut wishes = std::mem::take(&mut self.nodes[n].intake);
         if wishes.is_empty() {
             return Ok(());
         }
         wishes.sort_by_key(|wish| wish.work().rank());
+        let moment = self.moment(n);
         if fault == Fault::Waits {
-            self.note(None, || {
-                format!("node {n}: a commit of {} waits", wishes.len())
-            });
-            self.nodes[n].delayed = Some(Delayed { wishes, moment });
+            let works = wishes.len();
+            self.note(None, || format!("node {n}: a commit of {works} waits"));
+            let waiting = Waiting::ForOthers(wishes, moment);
+            self.nodes[n].waiting = Some(waiting);
             return Ok(());
         }
-        self.write(n, wishes, &moment, fault)
+        self.write(n, wishes, moment, fault)
+    }
+
+    fn moment(&self, n: usize) -> Moment {
+        let now = self.now();
+        Moment {
+            now,
+            lead_until: now.plus(LEAD),
+            holding: Arc::clone(&self.nodes[n].holding),
+        }
     }
 
     /// Lets a commit go on that had to wait.
-    pub(super) fn finish_delayed(&mut self, n: usize, fault: Fault) -> Held {
-        match self.nodes[n].delayed.take() {
-            Some(Delayed { wishes, moment }) => {
-                let fault = match fault {
-                    Fault::Waits => Fault::None,
-                    fault => fault,
-                };
-                self.write(n, wishes, &moment, fault)
-            }
+    pub(super) fn go_on(&mut self, n: usize, fault: Fault) -> Held {
+        let fault = match fault {
+            Fault::Waits => Fault::None,
+            fault => fault,
+        };
+        match self.nodes[n].waiting.take() {
             None => Ok(()),
+            Some(Waiting::ForOthers(wishes, moment)) => self.write(n, wishes, moment, fault),
+            Some(Waiting::ToKnow(wishes, done, true)) => self.tell(n, wishes, done),
+            Some(Waiting::ToKnow(wishes, _, false)) => {
+                let moment = self.moment(n);
+                self.write(n, wishes, moment, fault)
+            }
         }
     }
 
-    /// Only a shard's holder promotes, judges and settles.
-    fn only_held(&mut self, n: usize, wishes: Vec<Wish>) -> Vec<Wish> {
-        let sharding = self.rows.sharding;
-        let held = self.nodes[n].holding.shards();
-        let (ours, others): (Vec<_>, Vec<_>) = wishes.into_iter().partition(|wish| {
-            let (shards, exclusive) = wish.shards(sharding);
-            !exclusive || shards.iter().all(|shard| held.contains(shard))
+    /// Turns away what only a shard's holder may write.
+    fn refuse_lost(&mut self, n: usize, wishes: Vec<Wish>, holding: &Holding) -> Vec<Wish> {
+        let (ours, lost) = wishes.into_iter().partition(|wish| match wish {
+            Wish::Settle { key, .. } | Wish::Confirm(key) => holding.epoch(key.account).is_some(),
+            _ => true,
         });
-        for wish in others {
-            self.refuse(n, wish, true);
-        }
+        let lost: Vec<_> = lost;
+        lost.into_iter().for_each(|wish| self.refuse(n, wish, true));
         ours
     }
 
-    fn write(&mut self, n: usize, wishes: Vec<Wish>, moment: &Moment, fault: Fault) -> Held {
-        match self.try_commit(n, &wishes, moment, fault)? {
-            Ok(answers) => return self.answer_all(n, wishes, answers),
-            Err(refused) if wishes.len() == 1 => {
-                let held = matches!(refused, Refused::NotHeld);
-                wishes.into_iter().for_each(|one| self.refuse(n, one, held));
+    fn write(&mut self, n: usize, wishes: Vec<Wish>, mut moment: Moment, fault: Fault) -> Held {
+        let mut wishes = self.refuse_lost(n, wishes, &moment.holding);
+        let mut fault = fault;
+        loop {
+            if wishes.is_empty() {
                 return Ok(());
             }
-            Err(_) => {}
+            match self.try_commit(n, &wishes, &moment, fault)? {
+                Tried::Done(done) => return self.tell(n, wishes, done),
+                Tried::Unanswered(done, took_place) => {
+                    let waiting = Waiting::ToKnow(wishes, done, took_place);
+                    self.nodes[n].waiting = Some(waiting);
+                    return Ok(());
+                }
+                Tried::Lost(shards) => {
+                    let holding = (*self.nodes[n].holding).clone().without(&shards);
+                    self.nodes[n].holding = Arc::new(holding);
+                    moment = self.moment(n);
+                    wishes = self.refuse_lost(n, wishes, &moment.holding);
+                    fault = Fault::None;
+                }
+                Tried::Failed => break,
+            }
+        }
+        // The database is away, or there is one that it cannot write.
+        let away = self.rows.sharding == Sharding::Many && self.dice.one_in(2);
+        if wishes.len() == 1 || away {
+            let all = wishes.into_iter();
+            all.for_each(|one| self.refuse(n, one, false));
+            return Ok(());
         }
         for wish in wishes {
-            let fault = if self.dice.one_in(8) {
-                Fault::Fails
-            } else {
-                Fault::None
+            let fault = match self.dice.one_in(8) && !self.calm {
+                true => Fault::Fails,
+                false => Fault::None,
             };
-            let alone = std::slice::from_ref(&wish);
-            match self.try_commit(n, alone, moment, fault)? {
-                Ok(answers) => self.answer_all(n, vec![wish], answers)?,
-                Err(refused) => self.refuse(n, wish, matches!(refused, Refused::NotHeld)),
-            }
+            let moment = self.moment(n);
+            self.write(n, vec![wish], moment, fault)?;
         }
         Ok(())
     }
@@ -124,24 +159,22 @@ impl World {
         wishes: &[Wish],
         moment: &Moment,
         fault: Fault,
-    ) -> Result<Result<Vec<Answered>, Refused>, check::Violation> {
+    ) -> Result<Tried, Violation> {
         let works: Vec<Work> = wishes.iter().map(Wish::work).collect();
+        let lost = self.lost(n, wishes, moment);
+        if !lost.is_empty() && self.sabotage != Some(Sabotage::IgnoreEpoch) {
+            self.counts.fenced += 1;
+            self.note(None, || format!("node {n}: fenced off from {lost:?}"));
+            return Ok(Tried::Lost(lost));
+        }
         let draft = Draft::of(&self.rows);
         let knowledge = Arc::clone(&self.knowledge);
-        let next = &mut self.next_follower;
-        let done = Batch::run(&draft, &knowledge, moment, next, &works).now_or_never();
+        let done = Batch::run(&draft, &knowledge, moment, &mut self.numbers, &works).now_or_never();
         let done = done.ok_or_else(|| beside("the model kept a commit waiting"))?;
+        let said = words(wishes);
+        self.note(None, || format!("node {n}: commit {fault:?} of {said}"));
         let (answers, armed, _) = done.map_err(|error| beside(format!("refused: {error}")))?;
-        if !self.fenced(n, wishes, moment) && self.sabotage != Some(Sabotage::IgnoreEpoch) {
-            self.counts.fenced += 1;
-            self.note(None, || {
-                format!("node {n}: {} works fenced off", wishes.len())
-            });
-            return Ok(Err(Refused::NotHeld));
-        }
-        self.note(None, || {
-            format!("node {n}: commit {fault:?} of {}", words(wishes))
-        });
+        let took_place = fault != Fault::Unknown || self.dice.one_in(2);
         if fault == Fault::Fails {
             self.counts.failed_commits += 1;
             if self.sabotage == Some(Sabotage::TearBatch) {
@@ -150,39 +183,60 @@ impl World {
                 self.rows.outcomes = torn.outcomes;
                 check::rows(&self.rows)?;
             }
-            return Ok(Err(Refused::Failed));
+            return Ok(Tried::Failed);
         }
-        self.counts.commits += 1;
-        let after = draft.into_rows();
-        let before = std::mem::replace(&mut self.rows, after);
-        check::change(&before, &self.rows)?;
-        check::rows(&self.rows)?;
-        // A reply belongs to its event; who left in the same commit may have done so after it.
-        self.note_acts((wishes, &answers), &before, moment.now, false);
-        self.check_intents(n, &before, moment, true)?;
-        self.note_acts((wishes, &answers), &before, moment.now, true);
-        self.note_refusals(wishes, &before);
-        self.check_intents(n, &before, moment, false)?;
-        self.notes.answered_is_present(&self.rows)?;
+        if took_place {
+            self.counts.commits += 1;
+            let after = draft.into_rows();
+            let before = std::mem::replace(&mut self.rows, after);
+            self.check_commit(n, (wishes, &answers), &before, moment)?;
+        }
+        let done = Done { answers, armed };
         if fault == Fault::Unknown {
             self.counts.unknown_commits += 1;
-            return Ok(Err(Refused::Failed));
+            return Ok(Tried::Unanswered(done, took_place));
         }
-        let heard = !self.dice.one_in(20) || self.calm;
-        self.nodes[n].take_in(armed, heard);
-        Ok(Ok(answers))
+        Ok(Tried::Done(done))
     }
 
-    /// Whether every shard that the commit takes for the node's own is that still.
-    fn fenced(&self, n: usize, wishes: &[Wish], moment: &Moment) -> bool {
+    fn check_commit(
+        &mut self,
+        n: usize,
+        (wishes, answers): (&[Wish], &[Answered]),
+        before: &Rows,
+        moment: &Moment,
+    ) -> Held {
+        check::change(before, &self.rows)?;
+        check::rows(&self.rows)?;
+        // A reply belongs to its event; who left in the same commit may have done so after it.
+        self.note_acts((wishes, answers), before, moment.now, false);
+        self.check_intents(n, before, moment, true)?;
+        self.note_acts((wishes, answers), before, moment.now, true);
+        self.note_refusals(wishes, before);
+        self.check_intents(n, before, moment, false)?;
+        self.notes.answered_is_present(&self.rows)
+    }
+
+    fn tell(&mut self, n: usize, wishes: Vec<Wish>, done: Done) -> Held {
+        let heard = !self.dice.one_in(20) || self.calm;
+        self.nodes[n].take_in(done.armed, heard);
+        for (wish, answer) in wishes.into_iter().zip(done.answers) {
+            self.answer(n, wish, answer)?;
+        }
+        Ok(())
+    }
+
+    /// The shards that the commit takes for the node's own and that are not any more (`store::fence`).
+    fn lost(&self, n: usize, wishes: &[Wish], moment: &Moment) -> Vec<u16> {
         let held = moment.holding.held();
         let touched = wishes
             .iter()
-            .flat_map(|wish| wish.shards(self.rows.sharding).0);
-        let claims = touched.filter_map(|shard| held.iter().find(|one| one.shard == shard));
-        let mut claims =
-            claims.map(|one| self.leases.get(&one.shard) == Some(&(Some(n), one.epoch)));
-        claims.all(|live| live)
+            .flat_map(|wish| wish.shards(self.rows.sharding));
+        let touched: BTreeSet<_> = touched.collect();
+        let claims = held.iter().filter(|one| touched.contains(&one.shard));
+        let live = |one: &&leases::Held| self.leases.get(&one.shard) == Some(&(Some(n), one.epoch));
+        let lost = claims.filter(|one| !live(one));
+        lost.map(|one| one.shard).collect()
     }
 
     /// Holds the fresh intents, those of replies or the others, against what was known before them.
@@ -210,19 +264,13 @@ impl World {
                 enrollment,
                 due_at,
                 now: moment.now,
+                latest: self.latest,
                 clock: self.clock_setting,
                 min_gap: version.sequence.min_gap,
                 last_call: version.sequence.last_call,
                 may_send: rules.is_some_and(|rules| self.knowledge.may_send(&rules)),
             };
             check::intent(one, before, &self.rows, &mut self.notes)?;
-        }
-        Ok(())
-    }
-
-    fn answer_all(&mut self, n: usize, wishes: Vec<Wish>, answers: Vec<Answered>) -> Held {
-        for (wish, answer) in wishes.into_iter().zip(answers) {
-            self.answer(n, wish, answer)?;
         }
         Ok(())
     }
@@ -297,15 +345,13 @@ impl World {
         let place = (key.account, key.follower, key.created_at, key.digest);
         self.notes.answered.push(place);
         let lost = self.dice.one_in(6) && !self.calm;
-        let send = match passive {
-            None => None,
-            Some(Passive::First(send)) => {
-                let at = crate::clock::Timestamp(self.now().0 + 6_500);
-                self.nodes[n].confirming.push((send.key, at));
-                Some(send)
-            }
-            Some(Passive::Again(send)) => Some(send),
-        };
+        let send = passive.map(|passive| match passive {
+            Passive::First(send) | Passive::Again(send) => send,
+        });
+        if let Some(send) = &send {
+            let now = self.now();
+            self.nodes[n].confirming.push((send.key, now));
+        }
         let true_now = self.true_now;
         let callback = &mut self.platform.callbacks[at];
         if lost && callback.tries < TRIES {

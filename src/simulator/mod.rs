@@ -7,7 +7,9 @@
 
 mod check;
 mod commit;
+pub mod conformance;
 mod dice;
+mod lines;
 mod model;
 mod node;
 mod notes;

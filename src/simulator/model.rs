@@ -191,8 +191,8 @@ impl Rows {
         for (account, version, entry) in beside.entries {
             let key = (entry.enrollment, entry.step, entry.entry);
             let row: (AccountId, VersionId, OutcomeEntry) = (*account, *version, entry.clone());
-            if self.outcomes.insert(key, row).is_some() {
-                return refused("outcomes", &key);
+            if let Some(known) = self.outcomes.insert(key, row) {
+                return refused("outcomes", &(entry, known));
             }
         }
         for change in beside.tag_changes {

@@ -14,11 +14,13 @@ use crate::policy::retries::RetryBudget;
 use crate::policy::settle::AccountNews;
 use crate::scheduler::wheel::{Entry, Wheel};
 use crate::sender::turns::Turns;
+use crate::simulator::commit::Done;
 use crate::simulator::model::Rows;
 use crate::simulator::wish::Wish;
 use crate::store::Knowledge;
 use crate::store::leases::Holding;
 use crate::store::save::Moment;
+use crate::store::shards::Sharding;
 use crate::store::timers::TimerKey;
 use crate::store::work::{Armed, DeliveryKey, Ended, Send};
 
@@ -47,11 +49,13 @@ pub(super) struct Call {
     pub(super) answer: Option<Answer>,
 }
 
-/// A commit that takes its time.
+/// A commit that is not over; no other of the node's begins meanwhile.
 #[derive(Debug)]
-pub(super) struct Delayed {
-    pub(super) wishes: Vec<Wish>,
-    pub(super) moment: Moment,
+pub(super) enum Waiting {
+    /// For others, who are in its way.
+    ForOthers(Vec<Wish>, Moment),
+    /// To be told whether it took place, which it did or did not.
+    ToKnow(Vec<Wish>, Done, bool),
 }
 
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub(super) struct Node {
     pub(super) stopped_until: i64,
     /// The shards that it takes for its own.
     pub(super) holding: Arc<Holding>,
+    /// It noticed that its lease had ended, and has turned answers away.
+    pub(super) lapsed: bool,
     /// When its lease ends by its own reckoning, by true time.
     pub(super) lease_until: i64,
     pub(super) wheel: Wheel,
@@ -69,10 +75,13 @@ pub(super) struct Node {
     pub(super) retries: BTreeMap<AccountId, RetryBudget>,
     /// What waits for the writer.
     pub(super) intake: Vec<Wish>,
-    pub(super) delayed: Option<Delayed>,
+    pub(super) waiting: Option<Waiting>,
     pub(super) calls: Vec<Call>,
     /// Passive replies, and when to ask about each.
     pub(super) confirming: Vec<(DeliveryKey, Timestamp)>,
+    /// The shards that are on the wheel, and how many timers it holds.
+    shards: Vec<u16>,
+    pub(super) ring: usize,
     hints_lost: bool,
     scanned_at: Timestamp,
     swept_at: Timestamp,
@@ -87,14 +96,17 @@ impl Node {
             up: true,
             stopped_until: 0,
             holding: Arc::new(holding),
+            lapsed: false,
             lease_until: 0,
             wheel: Wheel::new(now.0, ring),
             turns: Turns::new(queue),
             retries: BTreeMap::new(),
             intake: Vec::new(),
-            delayed: None,
+            waiting: None,
             calls: Vec::new(),
             confirming: Vec::new(),
+            shards: Vec::new(),
+            ring,
             hints_lost: false,
             scanned_at: now,
             swept_at: now,
@@ -119,6 +131,11 @@ impl Node {
 
     /// One turn of the wheel (`scheduler::Scheduler::run_once`).
     pub(super) fn tick(&mut self, rows: &Rows, now: Timestamp, sweeps: bool) {
+        let shards = self.holding.shards();
+        if shards != self.shards {
+            self.shards = shards;
+            self.wheel = Wheel::new(now.0, self.ring);
+        }
         let until = now.plus(LEAD);
         let mut taken = 0;
         while taken < PROMOTE_MAX {
@@ -145,8 +162,7 @@ impl Node {
             if loaded.due_ms.saturating_add(1) >= until.0 {
                 break;
             }
-            let shards = self.holding.shards();
-            let page = rows.timers_page(&shards, key_of(&loaded), until, limit);
+            let page = rows.timers_page(&self.shards, key_of(&loaded), until, limit);
             let entries: Vec<_> = page.iter().map(entry_of).collect();
             let whole = page.len() < limit;
             self.wheel.load(&entries, whole.then_some(until.0));
@@ -169,8 +185,12 @@ impl Node {
                 enrollment: EnrollmentId(i64::MIN),
             }
         };
-        let shards = self.holding.shards();
-        self.promote(rows.timers_page(&shards, after, now, PROMOTE_MAX));
+        // What another node armed for at once must not wait for the clock to pass it.
+        let until = match self.holding.sharding() {
+            Sharding::One => now,
+            Sharding::Many => now.plus(LEAD),
+        };
+        self.promote(rows.timers_page(&self.shards, after, until, PROMOTE_MAX));
     }
 
     fn promote(&mut self, keys: Vec<TimerKey>) {
@@ -184,7 +204,7 @@ impl Node {
         let accounts = knowledge.accounts();
         let accounts: BTreeMap<_, _> = accounts.iter().collect();
         for (id, account) in accounts {
-            if knowledge.may_send(account) && self.holding.epoch(*id).is_some() {
+            if knowledge.may_send(account) && self.holding.takes(*id) {
                 self.turns
                     .add_account(*id, account.rate, account.in_flight_max, now);
             } else {
@@ -266,13 +286,6 @@ impl Node {
             self.intake.push(Wish::Settle { key: *key, ended });
         }
         left.len()
-    }
-
-    /// Something else is ours from now on: what memory knows of rows may be wrong.
-    pub(super) fn hold(&mut self, holding: Holding, ring: usize, now: Timestamp) {
-        self.holding = Arc::new(holding);
-        self.wheel = Wheel::new(now.0, ring);
-        self.turns.look_again();
     }
 
     /// The next instant at which it has something to do by itself.

@@ -2,6 +2,7 @@
 //! and everything has to come to rest.
 
 use crate::clock::Timestamp;
+use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::event::Event;
 use crate::journey::ids::AccountId;
 use crate::simulator::Sabotage;
@@ -11,6 +12,7 @@ use crate::simulator::platform::TRIES;
 use crate::simulator::wish::Wish;
 use crate::simulator::world::{CALL_MS, World};
 use crate::store::pauses::Pause;
+use crate::store::shards::Sharding;
 use crate::store::work::{Act, Offer};
 
 /// Rounds until everything must have come to rest.
@@ -19,6 +21,7 @@ const ROUNDS_MAX: usize = 4_000;
 impl World {
     /// One step.
     pub(super) fn step(&mut self) -> Held {
+        self.latest = self.latest.max(self.now());
         let awake = self.awake();
         let Some(n) = self.dice.pick(&awake).copied() else {
             return self.outside(0);
@@ -26,8 +29,8 @@ impl World {
         match self.dice.below(100) {
             0..=24 => {
                 let fault = self.fault();
-                match self.nodes[n].delayed.is_some() {
-                    true if self.dice.one_in(3) => self.finish_delayed(n, fault),
+                match self.nodes[n].waiting.is_some() {
+                    true if self.dice.one_in(3) => self.go_on(n, fault),
                     true => Ok(()),
                     false => self.commit(n, fault),
                 }
@@ -56,7 +59,8 @@ impl World {
     fn fault(&mut self) -> Fault {
         match self.dice.below(16) {
             0 => Fault::Fails,
-            1 => Fault::Unknown,
+            // A file's commit says what became of it.
+            1 if self.rows.sharding == Sharding::Many => Fault::Unknown,
             2 | 3 => Fault::Waits,
             _ => Fault::None,
         }
@@ -97,6 +101,7 @@ impl World {
         let Some(at) = self.dice.pick(&waiting).copied() else {
             return Ok(());
         };
+        let now = self.now();
         let node = &mut self.nodes[n];
         let call = &node.calls[at];
         let (key, epoch) = (call.send.key, call.epoch);
@@ -107,7 +112,12 @@ impl World {
             node.turns.done(call.send.key, false);
             return Ok(());
         }
-        if self.true_now + CALL_MS >= node.lease_until && !blind {
+        let shared = self.rows.sharding == Sharding::Many;
+        if shared && self.true_now + CALL_MS >= node.lease_until && !blind {
+            let call = node.calls.remove(at);
+            let what = "our lease of the account ends";
+            let answer = Answer::without_code(AnswerClass::NotBefore(now), what);
+            self.settle(n, call.send.key, answer);
             return Ok(());
         }
         let place = (key.account, key.due_at, key.enrollment);
@@ -130,7 +140,7 @@ impl World {
                 send.step
             )
         });
-        let lost = class == crate::journey::answer::AnswerClass::Unknown;
+        let lost = class == AnswerClass::Unknown;
         self.counts.lost_answers += u64::from(lost);
         let repeats = lost && self.sabotage == Some(Sabotage::RepeatCalls);
         if !repeats {
@@ -231,8 +241,8 @@ impl World {
     }
 
     fn crash_now(&mut self, n: usize) -> Held {
-        if self.nodes[n].delayed.is_some() && self.dice.one_in(2) {
-            self.finish_delayed(n, Fault::Unknown)?;
+        if self.nodes[n].waiting.is_some() && self.dice.one_in(2) {
+            self.go_on(n, Fault::Unknown)?;
         }
         self.crash(n);
         Ok(())
@@ -342,6 +352,8 @@ impl World {
             // Every few seconds in the product, unless the store cannot be reached.
             if self.calm || !self.dice.one_in(6) {
                 self.renew(n);
+            } else if self.dice.one_in(2) {
+                self.notice_the_end(n);
             }
         }
         Ok(())
@@ -369,7 +381,7 @@ impl World {
             return Ok(());
         };
         self.bring(n, place);
-        match self.nodes[n].delayed.is_some() {
+        match self.nodes[n].waiting.is_some() {
             true => Ok(()),
             false => self.commit(n, Fault::None),
         }
@@ -424,8 +436,8 @@ impl World {
         self.take(n);
         self.tick(n);
         self.serve(n);
-        if self.nodes[n].delayed.is_some() {
-            self.finish_delayed(n, Fault::None)?;
+        if self.nodes[n].waiting.is_some() {
+            self.go_on(n, Fault::None)?;
         }
         self.commit(n, Fault::None)?;
         self.serve(n);

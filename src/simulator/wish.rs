@@ -90,21 +90,20 @@ impl Wish {
         }
     }
 
-    /// The shards that it is about, and whether only their holder may ask it.
-    pub(super) fn shards(&self, sharding: Sharding) -> (Vec<u16>, bool) {
-        let of = |account: &AccountId| vec![sharding.shard(*account)];
+    /// The shards that it is about.
+    pub(super) fn shards(&self, sharding: Sharding) -> Vec<u16> {
         match self {
             Self::Receive { account, .. }
             | Self::Act { account, .. }
-            | Self::Reconcile { account, .. } => (of(account), false),
-            Self::Settle { key, .. } | Self::Confirm(key) => (of(&key.account), true),
+            | Self::Reconcile { account, .. } => vec![sharding.shard(*account)],
+            Self::Settle { key, .. } | Self::Confirm(key) => vec![sharding.shard(key.account)],
             Self::Intend { keys, .. } => {
                 let shards = keys.iter().map(|key| sharding.shard(key.account));
-                (shards.collect(), true)
+                shards.collect()
             }
             Self::Promote(keys) => {
                 let shards = keys.iter().map(|key| sharding.shard_of(key.enrollment));
-                (shards.collect(), true)
+                shards.collect()
             }
         }
     }

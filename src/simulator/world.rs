@@ -26,6 +26,7 @@ use crate::simulator::{Counts, Sabotage};
 use crate::store::Knowledge;
 use crate::store::erasure::Pseudonyms;
 use crate::store::leases::{Held, Holding};
+use crate::store::numbers::Numbers;
 use crate::store::shards::Sharding;
 
 /// How long a lease lasts, in milliseconds.
@@ -113,12 +114,14 @@ pub(super) struct World {
     pub(super) frozen_until: i64,
     /// Grows whenever somebody sets the clocks.
     pub(super) clock_setting: u64,
+    /// The latest instant that the nodes' clocks have shown.
+    pub(super) latest: Timestamp,
     /// By shard: whose it is, and the number under which.
     pub(super) leases: BTreeMap<u16, (Option<usize>, i64)>,
     /// By node: when its lease ends.
     pub(super) lease_ends: Vec<i64>,
     pub(super) nodes: Vec<Node>,
-    pub(super) next_follower: i64,
+    pub(super) numbers: Numbers,
     pub(super) platform: Platform,
     pub(super) notes: Notes,
     pub(super) counts: Counts,
@@ -153,9 +156,10 @@ impl World {
             wall_offset: 0,
             frozen_until: 0,
             clock_setting: 0,
+            latest: Timestamp(0),
             lease_ends: vec![0; nodes],
             nodes: Vec::new(),
-            next_follower: 1,
+            numbers: Numbers::of(sharding, 1..i64::MAX),
             platform: Platform::default(),
             notes: Notes::default(),
             counts: Counts::default(),
@@ -229,8 +233,21 @@ impl World {
         self.nodes[n].up = false;
     }
 
+    /// A node whose lease has ended holds nothing any more, as far as it has noticed.
+    pub(super) fn notice_the_end(&mut self, n: usize) {
+        let shared = self.rows.sharding == Sharding::Many;
+        if shared && self.nodes[n].lease_until <= self.true_now {
+            let nothing = Holding::nothing(self.rows.sharding);
+            self.nodes[n].holding = Arc::new(nothing);
+            self.nodes[n].lapsed = true;
+        }
+    }
+
     /// Renews a node's lease, and learns which shards are still its own.
     pub(super) fn renew(&mut self, n: usize) {
+        if std::mem::take(&mut self.nodes[n].lapsed) {
+            self.release(n);
+        }
         self.lease_ends[n] = self.true_now + LEASE_MS;
         self.nodes[n].lease_until = self.true_now + LEASE_MS;
         self.learn_holding(n);
@@ -255,7 +272,9 @@ impl World {
         self.learn_holding(n);
         if self.sabotage != Some(Sabotage::SkipRecovery) {
             let recovered = self.nodes[n].recover(&self.rows);
-            self.note(None, || format!("node {n} recovers {recovered}"));
+            if recovered > 0 {
+                self.note(None, || format!("node {n} recovers {recovered}"));
+            }
         }
     }
 
@@ -274,9 +293,10 @@ impl World {
     /// Gives everything back, as a node does that is told to stop.
     pub(super) fn release(&mut self, n: usize) {
         self.note(None, || format!("node {n} gives its shards back"));
-        for (owner, _) in self.leases.values_mut() {
+        for (owner, epoch) in self.leases.values_mut() {
             if *owner == Some(n) {
                 *owner = None;
+                *epoch += 1;
             }
         }
         self.learn_holding(n);
@@ -295,9 +315,7 @@ impl World {
             .collect();
         let holding = Holding::of(self.rows.sharding, &held, None);
         if *self.nodes[n].holding != holding {
-            let ring = 4 + self.dice.below(12);
-            let now = self.now();
-            self.nodes[n].hold(holding, ring, now);
+            self.nodes[n].holding = Arc::new(holding);
         }
     }
 }

@@ -133,7 +133,8 @@ fn checks(wakers: &str) -> Vec<(u8, &'static str, String, String)> {
             "an intent is of an epoch that there was",
             "SELECT count(*) FROM deliveries WHERE state = 1".to_owned(),
             "SELECT enrollment_id FROM deliveries WHERE state = 1
-                 AND (intent_at <= 0 OR epoch NOT BETWEEN 1 AND (SELECT max(epoch) FROM nodes))"
+                 AND (intent_at <= 0 OR epoch NOT BETWEEN 1 AND (SELECT l.epoch
+                     FROM shard_leases AS l WHERE l.shard = deliveries.shard))"
                 .to_owned(),
         ),
         (

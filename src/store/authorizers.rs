@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::store::sql::{self, instant, int, text};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, fence};
 
 /// How an authorization stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +300,7 @@ pub async fn decide(
             vec![component.into(), app_id.into()],
         ));
     }
+    statements.push((fence::OUTDATE, Vec::new()));
     write(store, statements).await?;
     directory.mark(component, app_id, false);
     let row = get(store.read(), component, app_id).await?;
@@ -381,6 +382,7 @@ pub async fn withdraw(
                 now.0.into(),
             ],
         ),
+        (fence::OUTDATE, Vec::new()),
     ];
     write(store, statements).await?;
     let Some(row) = get(store.read(), component, app_id).await? else {
@@ -475,5 +477,12 @@ pub async fn page(
     );
     let values = [component.into(), after.into(), limit.into()];
     let rows = sql::all(read, &sql, values).await?;
+    rows.iter().map(authorizer).collect()
+}
+
+/// Every authorization that belongs to an account of ours.
+pub(super) async fn served(connection: &DatabaseConnection) -> Result<Vec<Authorizer>, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM authorizers WHERE account_id <> 0");
+    let rows = sql::all(connection, &sql, []).await?;
     rows.iter().map(authorizer).collect()
 }

@@ -16,10 +16,12 @@ use crate::policy::settle::{self, AccountNews};
 use crate::store::awaited::Awaited;
 use crate::store::health::Counts;
 use crate::store::load::{People, Person};
+use crate::store::numbers::Numbers;
 use crate::store::receipts::ReceiptKey;
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
 use crate::store::tables::{Beside, Tables};
+use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
@@ -31,7 +33,7 @@ pub(crate) struct Batch<'a, T> {
     pub(super) knowledge: &'a Knowledge,
     pub(super) moment: &'a Moment,
     /// The next follower's id.
-    pub(super) next_follower: &'a mut i64,
+    pub(super) numbers: &'a mut Numbers,
     pub(super) people: People,
     pub(super) entries: Vec<(AccountId, VersionId, OutcomeEntry)>,
     /// Messages that the platform reports on, by its ids; those reported on now; and new ones.
@@ -60,6 +62,7 @@ pub(crate) struct Tally {
 }
 
 /// An answer for a caller, to be given after the commit.
+#[derive(Debug)]
 pub(crate) enum Answered {
     Taken(Taken),
     Acted(Acted),
@@ -76,7 +79,7 @@ impl<'a, T: Tables> Batch<'a, T> {
         tables: &'a T,
         knowledge: &'a Knowledge,
         moment: &'a Moment,
-        next_follower: &'a mut i64,
+        numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
         let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
@@ -86,7 +89,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             tables,
             knowledge,
             moment,
-            next_follower,
+            numbers,
             people,
             entries: Vec::new(),
             awaited,
@@ -146,12 +149,20 @@ impl<'a, T: Tables> Batch<'a, T> {
         // off the wheel must not become a delivery.
         for work in works {
             if let Work::Promote { keys, .. } = work {
-                let promoted = tables.promote(keys).await?;
+                let ours = keys.iter().filter(|key| batch.is_ours(key));
+                let ours: Vec<_> = ours.copied().collect();
+                let promoted = tables.promote(&ours).await?;
                 answers.push(Answered::Promoted(promoted.len()));
                 armed.due.extend(promoted);
             }
         }
         Ok((answers, armed, batch.tally))
+    }
+
+    /// Whether a timer is on our part of the wheel.
+    fn is_ours(&self, timer: &TimerKey) -> bool {
+        let holding = &self.moment.holding;
+        holding.has(holding.sharding().shard_of(timer.enrollment))
     }
 
     /// Writes the receipts of all events; says which works are events seen for the first time.
@@ -193,9 +204,7 @@ impl<'a, T: Tables> Batch<'a, T> {
         if let Some(id) = self.people.id_of(account, &arrival.openid) {
             return id;
         }
-        let sharding = self.moment.holding.sharding();
-        let id = sharding.follower(*self.next_follower, account);
-        *self.next_follower += 1;
+        let id = self.numbers.next(account);
         self.people.add(id, account, arrival);
         id
     }

@@ -108,7 +108,12 @@ fn changing<'a>(changed: &'a [&Follower]) -> Rows<'a, &'a Follower> {
 }
 
 pub(super) async fn insert(tx: &DatabaseTransaction, new: &[&Follower]) -> Result<(), Error> {
-    let rows = changing(new)
+    let mut new = new.to_vec();
+    if sql::has_other_writers(tx) {
+        // Two nodes may meet the same new people. In one order they wait for each other, but never both.
+        new.sort_unstable_by(|a, b| (a.account, &a.openid).cmp(&(b.account, &b.openid)));
+    }
+    let rows = changing(&new)
         .int("account_id", |one| one.account.0)
         .text("openid", |one| one.openid.clone());
     sql::run_over(

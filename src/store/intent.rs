@@ -34,6 +34,9 @@ const ANSWERS_MAX: u16 = 3;
 impl<T: Tables> Batch<'_, T> {
     /// Judges a due delivery; on `Send`, its intent is committed with this transaction.
     pub(super) fn intend(&mut self, key: DeliveryKey, only: Option<Carrier>) -> Intended {
+        if !self.moment.holding.takes(key.account) {
+            return Intended::NotSent;
+        }
         let Some(index) = self.find(key) else {
             self.void.push(key);
             return Intended::NotSent;
@@ -70,8 +73,7 @@ impl<T: Tables> Batch<'_, T> {
         let account = self
             .knowledge
             .account(person.passages.follower.account)
-            .filter(|account| self.knowledge.may_send(account))
-            .filter(|account| self.moment.holding.epoch(account.journey.id).is_some())?;
+            .filter(|account| self.knowledge.may_send(account))?;
         let catalog = self.knowledge.catalog();
         let enrollment = person.passages.enrollments.get(index)?;
         if enrollment.in_flight {
@@ -197,6 +199,8 @@ impl<T: Tables> Batch<'_, T> {
         match (offer, fresh) {
             (Offer::Nothing, _) | (Offer::Repetition, true) => None,
             (Offer::Step | Offer::Repetition, false) => self.answer_again(follower, arrival),
+            // An intent is its shard's holder's alone; elsewhere the step waits for its delivery.
+            (Offer::Step, true) if !self.moment.holding.takes(account) => None,
             (Offer::Step, true) => self.answer_first(follower, arrival),
         }
     }

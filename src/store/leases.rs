@@ -8,13 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::DatabaseConnection;
 use tokio::sync::watch;
 
-use crate::clock::{Timestamp, Uptime};
+use crate::clock::Uptime;
 use crate::journey::ids::AccountId;
 use crate::store::shards::{SHARDS, Sharding};
-use crate::store::{Error, sql};
+
+/// A call to a platform, its waiting for a token included, mostly ends within this. None is begun that
+/// has less; none goes on when the lease has ended.
+pub const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// An account is not ours to call for, or not for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotHeld;
 
 /// A shard that is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,8 @@ pub struct Holding {
     sharding: Sharding,
     /// By shard; zero for one that is not ours.
     epochs: Vec<i64>,
+    /// Ours until what is being sent has ended: nothing new is begun.
+    closing: Vec<u16>,
     /// When it ends unless it is renewed; `None` for never.
     ends_at: Option<Uptime>,
 }
@@ -44,6 +52,7 @@ impl Holding {
         Self {
             sharding,
             epochs: vec![0; shards],
+            closing: Vec::new(),
             ends_at: None,
         }
     }
@@ -59,11 +68,21 @@ impl Holding {
         Self { ends_at, ..holding }
     }
 
-    /// Every shard under one number, for good.
-    pub fn all(sharding: Sharding, epoch: i64) -> Self {
-        let mut holding = Self::nothing(sharding);
-        holding.epochs.fill(epoch);
-        holding
+    /// The same, with these shards about to be given away.
+    #[must_use]
+    pub fn closing(self, closing: Vec<u16>) -> Self {
+        Self { closing, ..self }
+    }
+
+    /// The same without these shards.
+    #[must_use]
+    pub fn without(mut self, lost: &[u16]) -> Self {
+        for shard in lost {
+            if let Some(epoch) = self.epochs.get_mut(usize::from(*shard)) {
+                *epoch = 0;
+            }
+        }
+        self
     }
 
     pub fn sharding(&self) -> Sharding {
@@ -72,14 +91,42 @@ impl Holding {
 
     /// The number under which an account's shard is ours; `None` when it is not.
     pub fn epoch(&self, account: AccountId) -> Option<i64> {
-        let shard = usize::from(self.sharding.shard(account));
-        self.epochs.get(shard).copied().filter(|epoch| *epoch > 0)
+        self.epoch_of(self.sharding.shard(account))
     }
 
-    /// Whether a call for an account that may last `longest` would end within its lease.
-    pub fn allows(&self, account: AccountId, now: Uptime, longest: Duration) -> bool {
-        let in_time = self.ends_at.is_none_or(|end| now.plus(longest) < end);
-        in_time && self.epoch(account).is_some()
+    /// Whether a shard is ours.
+    pub fn has(&self, shard: u16) -> bool {
+        self.epoch_of(shard).is_some()
+    }
+
+    fn epoch_of(&self, shard: u16) -> Option<i64> {
+        let epoch = self.epochs.get(usize::from(shard)).copied();
+        epoch.filter(|epoch| *epoch > 0)
+    }
+
+    /// Whether something new may be begun for an account.
+    pub fn takes(&self, account: AccountId) -> bool {
+        self.epoch(account).is_some() && !self.closing.contains(&self.sharding.shard(account))
+    }
+
+    /// Whether shards are about to be given away.
+    pub(super) fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    /// Whether the lease lasts.
+    pub fn lasts(&self, now: Uptime) -> bool {
+        self.ends_at.is_none_or(|end| now < end)
+    }
+
+    /// Until when a call for an account has to have ended; `Err` when none may be begun any more.
+    pub fn calls_until(&self, account: AccountId, now: Uptime) -> Result<Option<Uptime>, NotHeld> {
+        let in_time = self.ends_at.is_none_or(|end| now.plus(CALL_MAX) < end);
+        if in_time && self.epoch(account).is_some() {
+            Ok(self.ends_at)
+        } else {
+            Err(NotHeld)
+        }
     }
 
     /// The shards that are ours, lowest first.
@@ -113,9 +160,10 @@ impl Leases {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Whether an account is ours to send for.
+    /// Whether an account is ours to see to now.
     pub fn hold(&self, account: AccountId) -> bool {
-        self.0.borrow().epoch(account).is_some()
+        let holding = self.0.borrow();
+        holding.takes(account) && holding.lasts(Uptime::now())
     }
 
     /// Tells of every change of what is held, a renewal included.
@@ -123,24 +171,54 @@ impl Leases {
         self.0.subscribe()
     }
 
+    /// These shards were found to be another node's.
+    pub(super) fn lose(&self, lost: &[u16]) {
+        self.0
+            .send_modify(|holding| *holding = Arc::new((**holding).clone().without(lost)));
+    }
+
     /// From now on this is held.
-    pub fn set(&self, holding: Holding) {
+    pub(super) fn set(&self, holding: Holding) {
         self.0.send_replace(Arc::new(holding));
     }
 }
 
-/// Counts this start; intents of an earlier number are sends of which nobody read the answer.
-pub(super) async fn next_epoch(
-    connection: &DatabaseConnection,
-    now: Timestamp,
-) -> Result<i64, Error> {
-    let row = sql::first(
-        connection,
-        "INSERT INTO nodes (id, epoch, started_at) VALUES (1, 1, ?1)
-         ON CONFLICT (id) DO UPDATE SET epoch = nodes.epoch + 1, started_at = ?1
-         RETURNING epoch",
-        [now.0.into()],
-    )
-    .await?;
-    row.map_or(Ok(1), |row| sql::int(&row, 0))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::shards::of_account;
+
+    const ACCOUNT: AccountId = AccountId(7);
+
+    fn holding(ends_at: Option<Uptime>) -> Holding {
+        let held = Held {
+            shard: of_account(ACCOUNT),
+            epoch: 3,
+        };
+        Holding::of(Sharding::Many, &[held], ends_at)
+    }
+
+    #[test]
+    fn a_call_must_end_within_the_lease() {
+        let now = Uptime::now();
+        let end = now.plus(CALL_MAX + Duration::from_secs(1));
+        assert_eq!(holding(Some(end)).calls_until(ACCOUNT, now), Ok(Some(end)));
+        let short = holding(Some(now.plus(CALL_MAX)));
+        assert_eq!(short.calls_until(ACCOUNT, now), Err(NotHeld));
+        assert!(short.lasts(now) && !holding(Some(now)).lasts(now));
+        assert_eq!(holding(None).calls_until(ACCOUNT, now), Ok(None));
+    }
+
+    #[test]
+    fn a_shard_that_is_given_away_begins_nothing_and_ends_what_it_began() {
+        let closing = holding(None).closing(vec![of_account(ACCOUNT)]);
+        assert!(!closing.takes(ACCOUNT));
+        assert_eq!(closing.epoch(ACCOUNT), Some(3));
+        let lost = closing.without(&[of_account(ACCOUNT)]);
+        assert_eq!(lost.epoch(ACCOUNT), None);
+        assert_eq!(
+            lost,
+            Holding::nothing(Sharding::Many).closing(vec![of_account(ACCOUNT)])
+        );
+    }
 }

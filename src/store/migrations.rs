@@ -32,6 +32,7 @@ impl MigratorTrait for Files {
             file!("0003_components"),
             file!("0004_sync"),
             file!("0005_health"),
+            file!("0006_nodes"),
         ]
     }
 }

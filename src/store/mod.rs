@@ -12,6 +12,7 @@ pub mod audit_log;
 pub mod authorizers;
 pub(crate) mod awaited;
 pub(crate) mod batch;
+mod commit;
 pub mod components;
 mod consents;
 pub mod deliveries;
@@ -19,13 +20,18 @@ pub mod directory;
 pub mod enrollments;
 mod entity;
 pub mod erasure;
+mod fence;
 mod followers;
 mod grants;
 pub mod health;
 mod intent;
+mod keeper;
+mod knowledge;
 pub mod leases;
 mod load;
 mod migrations;
+pub mod nodes;
+pub(crate) mod numbers;
 pub mod outcomes;
 pub mod overview;
 pub mod pauses;
@@ -43,29 +49,30 @@ pub(crate) mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
+mod trouble;
 pub mod versions;
 pub mod work;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::journey::catalog::Catalog;
-use crate::journey::ids::AccountId;
-use crate::policy::account::Account;
 use crate::store::health::Tallies;
-use crate::store::pauses::Pause;
 
+use commit::Commits;
 use erasure::Pseudonyms;
+use keeper::Keeper;
+pub use knowledge::Knowledge;
 use leases::{Holding, Leases};
+use numbers::Numbers;
 use shards::Sharding;
 pub use writer::Writer;
 
@@ -76,120 +83,25 @@ pub struct StoreSettings {
     pub url: String,
     /// What is due within this span is armed as a delivery at once, without passing the wheel.
     pub lead: Duration,
+    /// Name of this node. Of two that share a store under one name the earlier one counts as gone.
+    pub node: String,
+    /// How long a node that shares a store keeps its shards without being heard of. Longer than twice
+    /// `leases::CALL_MAX`.
+    pub lease: Duration,
 }
 
-/// What the writer decides with besides the rows: published versions and configured accounts.
-#[derive(Debug, Default)]
-pub struct Knowledge {
-    catalog: RwLock<Arc<Catalog>>,
-    accounts: RwLock<Arc<HashMap<AccountId, Arc<Account>>>>,
-    pauses: RwLock<Arc<HashMap<AccountId, Pause>>>,
-    account_changes: AtomicU64,
-    pseudonyms: Pseudonyms,
-    authorizers: directory::Directory,
-}
+/// How long a lease lasts unless it is said otherwise.
+pub const LEASE: Duration = Duration::from_secs(20);
 
-impl Knowledge {
-    pub(crate) fn new(pseudonyms: Pseudonyms) -> Self {
+impl StoreSettings {
+    /// With everything else as it mostly is.
+    pub fn at(url: String, lead: Duration) -> Self {
         Self {
-            pseudonyms,
-            ..Self::default()
+            url,
+            lead,
+            node: "node".to_owned(),
+            lease: LEASE,
         }
-    }
-
-    /// What forgotten followers are found by.
-    pub(in crate::store) fn pseudonyms(&self) -> &Pseudonyms {
-        &self.pseudonyms
-    }
-
-    /// The versions as of now.
-    pub fn catalog(&self) -> Arc<Catalog> {
-        read(&self.catalog)
-    }
-
-    /// The accounts as of now.
-    pub fn accounts(&self) -> Arc<HashMap<AccountId, Arc<Account>>> {
-        read(&self.accounts)
-    }
-
-    /// Grows with every change of the accounts.
-    pub fn account_changes(&self) -> u64 {
-        self.account_changes.load(Ordering::Acquire)
-    }
-
-    /// One account.
-    pub fn account(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.accounts().get(&id).cloned()
-    }
-
-    /// One account by the operator's name for it.
-    pub fn account_named(&self, key: &str) -> Option<Arc<Account>> {
-        let accounts = self.accounts();
-        accounts.values().find(|a| a.journey.key == key).cloned()
-    }
-
-    /// The pause that a person put on an account, if there is one.
-    pub fn pause(&self, id: AccountId) -> Option<Pause> {
-        read(&self.pauses).get(&id).cloned()
-    }
-
-    /// Whether an account may send: it is authorized, and nobody has paused it.
-    pub fn may_send(&self, account: &Account) -> bool {
-        account.sends && !read(&self.pauses).contains_key(&account.journey.id)
-    }
-
-    fn set_pauses(&self, pauses: HashMap<AccountId, Pause>) {
-        self.change_pauses(|known| *known = pauses);
-    }
-
-    pub(crate) fn change_pauses<T>(
-        &self,
-        change: impl FnOnce(&mut HashMap<AccountId, Pause>) -> T,
-    ) -> T {
-        let mut slot = match self.pauses.write() {
-            Ok(slot) => slot,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        let changed = change(Arc::make_mut(&mut slot));
-        self.account_changes.fetch_add(1, Ordering::Release);
-        changed
-    }
-
-    pub(crate) fn set_catalog(&self, catalog: Catalog) {
-        write(&self.catalog, Arc::new(catalog));
-    }
-
-    /// Who authorized a third-party platform of ours.
-    pub fn authorizers(&self) -> &directory::Directory {
-        &self.authorizers
-    }
-
-    pub(crate) fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
-        self.change_accounts(|known| *known = accounts);
-    }
-
-    fn change_accounts(&self, change: impl FnOnce(&mut HashMap<AccountId, Arc<Account>>)) {
-        let mut slot = match self.accounts.write() {
-            Ok(slot) => slot,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        change(Arc::make_mut(&mut slot));
-        self.account_changes.fetch_add(1, Ordering::Release);
-    }
-}
-
-// A panic while one of these locks is held leaves a whole value behind, never half of one.
-fn read<T: Clone>(lock: &RwLock<T>) -> T {
-    match lock.read() {
-        Ok(value) => value.clone(),
-        Err(poisoned) => poisoned.into_inner().clone(),
-    }
-}
-
-fn write<T>(lock: &RwLock<T>, value: T) {
-    match lock.write() {
-        Ok(mut slot) => *slot = value,
-        Err(poisoned) => *poisoned.into_inner() = value,
     }
 }
 
@@ -217,13 +129,18 @@ pub struct Store {
     writer: Writer,
     knowledge: Arc<Knowledge>,
     leases: Leases,
+    /// Id of this node.
+    node: i64,
     /// The file of an embedded store.
     path: Option<PathBuf>,
     hints: Hints,
     /// Wakes whoever reconciles followers: something was asked for.
     reconcile: tokio::sync::Notify,
     health: Arc<Tallies>,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// The writer, and what keeps our lease.
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    /// Ends our lease.
+    stop: CancellationToken,
     /// Held for as long as the store is open, so that no second process writes.
     _lock: Option<std::fs::File>,
 }
@@ -250,35 +167,64 @@ impl Store {
             embedded = Some((path, lock));
             (write, read)
         };
-        let epoch = leases::next_epoch(&write, clock.now()).await?;
-        let leases = Leases::new(Holding::all(Sharding::of(&write), epoch));
         let (path, lock) = embedded.unzip();
         let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
-        knowledge.set_pauses(pauses::all(&read).await?);
+        knowledge.reload(&write).await?;
+        let (node, leases) = match Sharding::of(&write) {
+            Sharding::One => {
+                let held = nodes::start_alone(&write, settings, clock.now()).await?;
+                (1, Leases::new(Holding::of(Sharding::One, &[held], None)))
+            }
+            Sharding::Many => {
+                let node = nodes::join(&write, settings, clock.now()).await?;
+                (node, Leases::new(Holding::nothing(Sharding::Many)))
+            }
+        };
+        let stop = CancellationToken::new();
+        let mut tasks = Vec::new();
+        if Sharding::of(&write) == Sharding::Many {
+            let mut keeper = Keeper {
+                connection: postgres::connect_writer(&settings.url).await?,
+                clock: Arc::clone(&clock),
+                knowledge: Arc::clone(&knowledge),
+                leases: leases.clone(),
+                node,
+                lease: settings.lease,
+                lapsed: false,
+                given: Vec::new(),
+            };
+            keeper.beat().await?;
+            tasks.push(tokio::spawn(keeper.run(stop.clone())));
+        }
         let health = Arc::new(Tallies::default());
         let (armed_tx, armed_rx) = mpsc::channel(writer::ARMED_QUEUE_MAX);
         let hints = Hints::default();
-        let (writer, task) = writer::start(writer::Start {
+        let (writer, task) = writer::start(Commits {
+            numbers: Numbers::load(&write).await?,
+            number: nodes::latest_commit(&write, node).await?,
             connection: write,
             knowledge: Arc::clone(&knowledge),
             clock,
             lead: settings.lead,
             leases: leases.clone(),
+            node,
             armed_tx,
             hints: hints.clone(),
             health: Arc::clone(&health),
-        })
-        .await?;
+        });
+        tasks.insert(0, task);
         let store = Self {
             read,
             writer,
             knowledge,
             leases,
+            node,
+            stop,
             path,
             hints,
             reconcile: tokio::sync::Notify::new(),
             health,
-            task: std::sync::Mutex::new(Some(task)),
+            tasks: std::sync::Mutex::new(tasks),
             _lock: lock,
         };
         Ok((Arc::new(store), armed_rx))
@@ -301,6 +247,11 @@ impl Store {
     /// What is counted of accounts, and known of them only while we run.
     pub fn health(&self) -> &Tallies {
         &self.health
+    }
+
+    /// Id of this node.
+    pub fn node(&self) -> i64 {
+        self.node
     }
 
     /// Which shards are ours.
@@ -347,15 +298,28 @@ impl Store {
     /// Finishes what the writer has taken in and closes the database.
     pub async fn close(&self) {
         self.writer.stop().await;
-        let task = match self.task.lock() {
-            Ok(mut task) => task.take(),
-            Err(_) => None,
+        self.stop.cancel();
+        let tasks = match self.tasks.lock() {
+            Ok(mut tasks) => std::mem::take(&mut *tasks),
+            Err(_) => Vec::new(),
         };
-        if let Some(task) = task {
+        for task in tasks {
             task.await.ok();
         }
         self.read.clone().close().await.ok();
     }
+}
+
+/// Makes the tables of this release in a PostgreSQL that has none, or those of an earlier one. `Store::open`
+/// does the same; on its own it is for preparing a database that nobody runs on yet.
+///
+/// # Errors
+/// When the database cannot be reached or changed.
+pub async fn prepare(url: &str) -> Result<(), Error> {
+    let write = postgres::connect_writer(url).await?;
+    let applied = migrations::apply(&write).await;
+    write.close().await?;
+    applied
 }
 
 /// Opens an existing store for reading only, also while another process writes it.

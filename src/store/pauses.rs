@@ -12,7 +12,7 @@ use crate::journey::ids::AccountId;
 use crate::store::audit_log::{self, Act, Entry};
 use crate::store::receipts::cut;
 use crate::store::sql::{self, instant, int, text};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, fence};
 
 /// Longest reason that is kept, in bytes.
 pub const REASON_BYTES_MAX: usize = 300;
@@ -82,7 +82,9 @@ pub async fn pause(store: &Store, account: AccountId, pause: Pause) -> Result<bo
                     caller: known.by,
                     detail: known.reason,
                 };
-                audit_log::append(tx, &entry).await
+                audit_log::append(tx, &entry).await?;
+                sql::run(tx, fence::OUTDATE, []).await?;
+                Ok(())
             })
         })
         .await;
@@ -134,6 +136,7 @@ pub async fn resume(
                     detail: String::new(),
                 };
                 audit_log::append(tx, &entry).await?;
+                sql::run(tx, fence::OUTDATE, []).await?;
                 // Here, where pauses are made: a later one is not taken for this one.
                 knowledge.change_pauses(|pauses| pauses.remove(&account));
                 told.set(pause).ok();

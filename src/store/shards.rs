@@ -64,14 +64,6 @@ impl Sharding {
         }
     }
 
-    /// The number of a follower, as `follower` was given it.
-    pub(super) fn number(self, id: FollowerId) -> i64 {
-        match self {
-            Self::One => id.0,
-            Self::Many => id.0 >> SHARD_BITS,
-        }
-    }
-
     /// The id of the `number`th follower, who belongs to `account`.
     pub(super) fn follower(self, number: i64, account: AccountId) -> FollowerId {
         match self {
@@ -92,7 +84,6 @@ mod tests {
             let enrollment = EnrollmentId::new(follower, 3);
             let shard = Sharding::Many.shard(account);
             assert_eq!(Sharding::Many.shard_of(enrollment), shard);
-            assert_eq!(Sharding::Many.number(follower), account.0 * 7);
             assert!(shard < SHARDS);
             assert_eq!(Sharding::One.shard_of(enrollment), 0);
         }

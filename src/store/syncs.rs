@@ -5,11 +5,12 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
+use crate::store::shards::Sharding;
 use crate::store::sql::{self, Rows, flag, instant, int, small, text};
 use crate::store::{Error, Store, followers, receipts};
 
-/// Ids that one look for unlisted or outdated followers passes over: it reads everybody's rows, so
-/// that no index has to be kept up with every follow.
+/// Rows that one look for unlisted or outdated followers passes over: it reads everybody's, so that no
+/// index has to be kept up with every follow.
 const WINDOW: i64 = 200_000;
 
 /// Longest detail that is kept, in bytes.
@@ -375,7 +376,8 @@ pub struct Stretch {
 pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Result<Stretch, Error> {
     let unlisted = sync.phase == Phase::Sweeping;
     let highest = followers::highest_id(read).await?;
-    let until = sync.after_id.saturating_add(WINDOW).min(highest);
+    let window = Sharding::of(read).follower(WINDOW, AccountId::default()).0;
+    let until = sync.after_id.saturating_add(window).min(highest);
     // `+` keeps the planner from walking the account's whole index and sorting it.
     let rows = sql::all(
         read,
@@ -408,20 +410,21 @@ pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Resu
 
 /// Notes that the machine runs, so that the next start knows how long it was away.
 pub async fn beat(store: &Store, now: Timestamp) -> Result<(), Error> {
+    let node = store.node();
     store
         .writer()
         .cold(move |tx| {
             Box::pin(async move {
-                let sql = "UPDATE nodes SET seen_at = ?1 WHERE id = 1";
-                sql::run(tx, sql, [now.0.into()]).await?;
+                let sql = "UPDATE nodes SET seen_at = ?1 WHERE id = ?2";
+                sql::run(tx, sql, [now.0.into(), node.into()]).await?;
                 Ok(())
             })
         })
         .await
 }
 
-/// When the machine was last noted to run; zero for never.
+/// When a node was last noted to run; zero for never.
 pub async fn last_beat(read: &DatabaseConnection) -> Result<Timestamp, Error> {
-    let row = sql::first(read, "SELECT seen_at FROM nodes WHERE id = 1", []).await?;
+    let row = sql::first(read, "SELECT coalesce(max(seen_at), 0) FROM nodes", []).await?;
     row.map_or(Ok(Timestamp::default()), |row| instant(&row, 0))
 }

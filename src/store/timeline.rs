@@ -90,7 +90,7 @@ async fn within(
     openid: &str,
 ) -> Result<Option<Rows>, Error> {
     let account = account::Entity::find()
-        .filter(account::Column::Key.eq(account_key))
+        .filter(account::Column::Key.eq(sql::storable(account_key)))
         .one(tx)
         .await?;
     let Some(account) = account.map(Standing::from) else {

@@ -13,7 +13,7 @@ use crate::journey::ids::VersionId;
 use crate::journey::parse;
 use crate::store::assets::Asset;
 use crate::store::entity::{asset, sequence_version};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, fence, sql};
 
 /// A sequence to be published.
 #[derive(Clone, Debug)]
@@ -93,6 +93,7 @@ pub async fn publish(
                         .exec_without_returning(tx)
                         .await?;
                 }
+                sql::run(tx, fence::OUTDATE, []).await?;
                 Ok(())
             })
         })

@@ -237,6 +237,15 @@ impl Work {
         }
     }
 
+    /// How many people it may make known who were not, at most.
+    pub(super) fn newcomers(&self) -> usize {
+        match self {
+            Self::Receive { .. } => 1,
+            Self::Reconcile { found, .. } => found.len(),
+            _ => 0,
+        }
+    }
+
     /// Tells the caller that nothing was written.
     pub(super) fn fail(self, error: Error) {
         match self {

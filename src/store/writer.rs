@@ -2,33 +2,25 @@
 //!
 //! Group commit without a timer: while one commit is on its way to the disk the next requests
 //! gather, so a lone request waits for nobody and a crowd shares one fsync. Callers are answered
-//! after the commit and never before.
+//! after the commit and never before. While the database is away everybody is told at once; a commit
+//! whose answer was lost is looked up when it is back (`commit`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::DatabaseTransaction;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::clock::Clock;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
-use crate::journey::ids::{AccountId, FollowerId};
-use crate::store::batch::{Answered, Batch, Tally};
-use crate::store::health::Tallies;
-use crate::store::leases::Leases;
+use crate::journey::ids::AccountId;
+use crate::store::Error;
+use crate::store::commit::{Commits, Pending, Standing};
 use crate::store::reconcile::{Found, Reconciled};
-use crate::store::save::Moment;
-use crate::store::shards::Sharding;
 use crate::store::timers::TimerKey;
 use crate::store::work::{
-    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
+    Act, Acted, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
 };
-use crate::store::{Error, Hints, Knowledge, followers, sql};
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
 const INTAKE_MAX: usize = 16_384;
@@ -39,8 +31,15 @@ const BATCH_WEIGHT_MAX: usize = 1000;
 /// Commits whose news the scheduler has not read yet. What does not fit is found by its scans.
 pub(super) const ARMED_QUEUE_MAX: usize = 4096;
 
+/// Waits between questions whether the database is back, shortest and longest.
+const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Longest wait for one such answer.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
 /// A write that is its own transaction: migrations of data, publishing, configuration.
-type Cold = Box<dyn for<'a> FnOnce(&'a DatabaseTransaction) -> ColdFuture<'a> + Send + 'static>;
+pub(super) type Cold =
+    Box<dyn for<'a> FnOnce(&'a DatabaseTransaction) -> ColdFuture<'a> + Send + 'static>;
 /// What a cold write returns.
 pub type ColdFuture<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
@@ -48,6 +47,17 @@ enum Request {
     Work(Work),
     Cold(Cold, oneshot::Sender<Result<(), Error>>),
     Stop,
+}
+
+impl Request {
+    /// Tells the caller that nothing was written.
+    fn fail(self, error: Error) {
+        match self {
+            Self::Work(work) => work.fail(error),
+            Self::Cold(_, reply) => drop(reply.send(Err(error))),
+            Self::Stop => {}
+        }
+    }
 }
 
 /// A handle to the writer; cheap to clone.
@@ -180,35 +190,16 @@ impl Writer {
     }
 }
 
-/// What the writer needs.
-pub(super) struct Start {
-    pub(super) connection: DatabaseConnection,
-    pub(super) knowledge: Arc<Knowledge>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) lead: Duration,
-    pub(super) leases: Leases,
-    pub(super) armed_tx: mpsc::Sender<Armed>,
-    pub(super) hints: Hints,
-    pub(super) health: Arc<Tallies>,
-}
-
 /// Starts the writer.
-pub(super) async fn start(start: Start) -> Result<(Writer, JoinHandle<()>), Error> {
-    let highest = FollowerId(followers::highest_id(&start.connection).await?);
-    let next_follower = Sharding::of(&start.connection).number(highest) + 1;
+pub(super) fn start(commits: Commits) -> (Writer, JoinHandle<()>) {
     let (intake, requests) = mpsc::channel(INTAKE_MAX);
-    let task = Task {
-        start,
-        requests,
-        next_follower,
-    };
-    Ok((Writer { intake }, tokio::spawn(task.run())))
+    let task = Task { commits, requests };
+    (Writer { intake }, tokio::spawn(task.run()))
 }
 
 struct Task {
-    start: Start,
+    commits: Commits,
     requests: mpsc::Receiver<Request>,
-    next_follower: i64,
 }
 
 impl Task {
@@ -234,10 +225,12 @@ impl Task {
                 }
             }
             if !works.is_empty() {
-                self.commit(works).await;
+                let standing = self.commits.commit(works).await;
+                stopping |= self.wait_for_database(standing).await;
             }
             if let Some((write, reply)) = cold {
-                drop(reply.send(self.run_cold(write).await));
+                let standing = self.commits.run_cold(write, reply).await;
+                stopping |= self.wait_for_database(standing).await;
             }
             if stopping {
                 break;
@@ -245,110 +238,77 @@ impl Task {
         }
         self.requests.close();
         while let Some(request) = self.requests.recv().await {
-            match request {
-                Request::Work(work) => work.fail(Error::Stopped),
-                Request::Cold(_, reply) => drop(reply.send(Err(Error::Stopped))),
-                Request::Stop => {}
-            }
+            request.fail(Error::Stopped);
         }
-        self.start.connection.close().await.ok();
+        self.commits.close().await;
     }
 
-    /// Commits `works` together. If that fails, each on its own, so that one that cannot be
-    /// written takes no other with it.
-    async fn commit(&mut self, mut works: Vec<Work>) {
-        works.sort_by_key(Work::rank);
-        match self.try_commit(&works).await {
-            Ok(answers) => answer(works, answers),
-            Err(error) if works.len() == 1 => {
-                tracing::error!(%error, cause = ?error, "commit failed");
-                for work in works {
-                    work.fail(Error::Busy);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, works = works.len(), "commit failed: retrying one by one");
-                for work in works {
-                    match self.try_commit(std::slice::from_ref(&work)).await {
-                        Ok(answers) => answer(vec![work], answers),
-                        Err(error) => work.fail(error),
+    /// Waits until the database is back, if it is away, and finishes the commit whose answer was
+    /// lost. Says whether the writer was told to stop meanwhile.
+    async fn wait_for_database(&mut self, standing: Standing) -> bool {
+        let Standing::Away(mut pending) = standing else {
+            return false;
+        };
+        self.commits.note_away(true);
+        let mut pause = AWAY_PAUSES.0;
+        loop {
+            let probe = tokio::time::timeout(PROBE_MAX, self.commits.probe(pending.as_ref()));
+            let Some(found) = refuse_until(&mut self.requests, probe).await else {
+                fail(pending);
+                return true;
+            };
+            match found {
+                Ok(Ok(took_place)) => {
+                    tracing::info!("the database is back");
+                    self.commits.note_away(false);
+                    let standing = self.commits.finish(pending.take(), took_place).await;
+                    match standing {
+                        Standing::Here => return false,
+                        // Gone again at once.
+                        Standing::Away(again) => pending = again,
                     }
+                    self.commits.note_away(true);
                 }
+                Ok(Err(error)) => tracing::debug!(%error, "the database is still away"),
+                Err(_) => tracing::debug!("the database does not answer"),
             }
-        }
-    }
-
-    async fn try_commit(&mut self, works: &[Work]) -> Result<Vec<Answered>, Error> {
-        let now = self.start.clock.now();
-        let moment = Moment {
-            now,
-            lead_until: now.plus(self.start.lead),
-            holding: self.start.leases.holding(),
-        };
-        let tx = self.begin().await?;
-        let (answers, armed, tally) = Batch::run(
-            &tx,
-            &self.start.knowledge,
-            &moment,
-            &mut self.next_follower,
-            works,
-        )
-        .await?;
-        tx.commit().await?;
-        count(works.len(), &tally);
-        self.start.health.add(tally.health, now);
-        if !armed.is_empty() {
-            // A full queue loses a hint, never a row: the scheduler's scans find it.
-            if self.start.armed_tx.try_send(armed).is_err() {
-                self.start.hints.lose();
+            let wait = tokio::time::sleep(jittered(pause));
+            if refuse_until(&mut self.requests, wait).await.is_none() {
+                fail(pending);
+                return true;
             }
-        }
-        Ok(answers)
-    }
-
-    async fn begin(&self) -> Result<DatabaseTransaction, Error> {
-        let immediate = !sql::has_other_writers(&self.start.connection);
-        let options = TransactionOptions {
-            sqlite_transaction_mode: immediate.then_some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        Ok(self.start.connection.begin_with_options(options).await?)
-    }
-
-    async fn run_cold(&self, write: Cold) -> Result<(), Error> {
-        let tx = self.begin().await?;
-        write(&tx).await?;
-        Ok(tx.commit().await?)
-    }
-}
-
-fn answer(works: Vec<Work>, answers: Vec<Answered>) {
-    for (work, answer) in works.into_iter().zip(answers) {
-        // A caller that went away does not need its answer: the rows are written.
-        match (work, answer) {
-            (Work::Receive { reply, .. }, Answered::Taken(taken)) => drop(reply.send(Ok(taken))),
-            (Work::Act { reply, .. }, Answered::Acted(acted)) => drop(reply.send(Ok(acted))),
-            (Work::Reconcile { reply, .. }, Answered::Reconciled(one)) => {
-                drop(reply.send(Ok(one)));
-            }
-            (Work::Settle { reply, .. }, Answered::Settled(one)) => drop(reply.send(Ok(one))),
-            (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
-            (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),
-            (Work::Promote { reply, .. }, Answered::Promoted(n)) => drop(reply.send(Ok(n))),
-            (work, _) => work.fail(Error::Stopped),
+            pause = (pause * 2).min(AWAY_PAUSES.1);
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "histograms take floats")]
-fn count(works: usize, tally: &Tally) {
-    metrics::histogram!("dripwheel_commit_works").record(works as f64);
-    metrics::counter!("dripwheel_enrollments_total").increment(tally.enrolled);
-    for (outcome, count) in &tally.outcomes {
-        metrics::counter!("dripwheel_outcomes_total", "outcome" => outcome.word())
-            .increment(*count);
+/// Somebody waits for an answer that will not come: the rows tell the next start.
+fn fail(pending: Option<Pending>) {
+    if let Some(pending) = pending {
+        pending.fail(Error::Stopped);
     }
-    for late_ms in &tally.lateness_ms {
-        metrics::histogram!("dripwheel_lateness_seconds").record(*late_ms as f64 / 1000.0);
+}
+
+/// Tells everybody who asks that the database is away, until `future` ends; `None` when the writer is
+/// told to stop before.
+async fn refuse_until<T>(
+    requests: &mut mpsc::Receiver<Request>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    loop {
+        tokio::select! {
+            done = &mut future => return Some(done),
+            request = requests.recv() => match request {
+                None | Some(Request::Stop) => return None,
+                Some(request) => request.fail(Error::Away),
+            },
+        }
     }
+}
+
+/// Between half of a span and all of it, so that nodes do not come back all at once.
+pub(super) fn jittered(span: Duration) -> Duration {
+    let dice = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    span.mul_f64(0.5 + dice / 2.0)
 }

@@ -118,7 +118,17 @@ async fn every_error_is_a_problem() {
             "no_such_follower",
         ),
         (
+            api(Method::GET, "/accounts/a%00b/followers/ann/timeline"),
+            404,
+            "no_such_account",
+        ),
+        (
             api(Method::GET, "/sequences/none/versions"),
+            404,
+            "no_such_sequence",
+        ),
+        (
+            api(Method::GET, "/sequences/a%00b/versions"),
             404,
             "no_such_sequence",
         ),

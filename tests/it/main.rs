@@ -19,6 +19,7 @@ mod pair;
 mod passive;
 mod reconcile;
 mod sandbox;
+mod simulator;
 mod support;
 mod tidy;
 mod wechat_client;

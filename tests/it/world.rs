@@ -110,10 +110,7 @@ impl World {
         });
         let database = Fresh::new();
         let clock = Arc::new(ManualClock::at(START));
-        let settings = StoreSettings {
-            url: database.url.clone(),
-            lead: Duration::from_secs(2),
-        };
+        let settings = StoreSettings::at(database.url.clone(), Duration::from_secs(2));
         let shared: Arc<dyn Clock> = Arc::clone(&clock) as Arc<dyn Clock>;
         let (store, armed) = Store::open(&settings, Arc::clone(&shared))
             .await
@@ -228,7 +225,8 @@ impl World {
         self.clock.advance(span);
         let now = self.clock.now();
         let until = Timestamp(now.0 + 1);
-        let due = timers::page(self.store.read(), &[0], TimerKey::FIRST, until, 1000)
+        let ours = self.store.leases().holding().shards();
+        let due = timers::page(self.store.read(), &ours, TimerKey::FIRST, until, 1000)
             .await
             .expect("read timers");
         self.store.writer().promote(due).await.expect("promote");

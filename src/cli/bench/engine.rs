@@ -121,7 +121,7 @@ impl Engine {
         );
         let tasks = vec![
             tokio::spawn(scheduler.run(stop.clone())),
-            tokio::spawn(sender.run(stop.clone())),
+            tokio::spawn(send(sender, stop.clone())),
         ];
         Self { rig, stop, tasks }
     }
@@ -132,6 +132,15 @@ impl Engine {
             task.await?;
         }
         Ok(self.rig)
+    }
+}
+
+/// The sender's part from its start on. As when the server starts, what a killed run left without
+/// an answer is settled first.
+async fn send(mut sender: Sender, stop: CancellationToken) {
+    match sender.recover().await {
+        Ok(_) => sender.run(stop).await,
+        Err(error) => tracing::error!(%error, "sends of an earlier run could not be settled"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every figure is of the real parts on a real disk; nothing is asserted. Load and server share
 //! the machine's cores, so figures over HTTP include the cost of making the load.
 
+mod alternatives;
 mod engine;
 mod hold;
 mod http;
@@ -39,6 +40,8 @@ pub struct BenchArgs {
     /// For `pending` itself: opens the database of this folder, waits for the first fire, reports.
     #[arg(long, hide = true)]
     hold: Option<PathBuf>,
+    #[command(flatten)]
+    alternatives: alternatives::AlternativesArgs,
 }
 
 /// The measurements.
@@ -58,6 +61,9 @@ enum What {
 pub async fn run(args: BenchArgs) -> Result<()> {
     if let Some(dir) = &args.hold {
         return print(&hold::hold(dir).await?);
+    }
+    if let Some(dir) = &args.alternatives.alternatives {
+        return alternatives::run(dir, &args.alternatives).await;
     }
     std::fs::create_dir_all(&args.dir)?;
     let mut report = Report::of_machine(&args.dir)?;

@@ -85,11 +85,14 @@ impl Rig {
 
     /// Opens the store of a folder, making it if it is not there.
     pub(super) async fn open(dir: PathBuf, sequence: &str) -> Result<Self> {
+        let url = format!("sqlite://{}", dir.join("bench.db").display());
+        Self::at(url, dir, sequence).await
+    }
+
+    /// The same with a database that may be elsewhere.
+    pub(super) async fn at(url: String, dir: PathBuf, sequence: &str) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let settings = StoreSettings {
-            url: format!("sqlite://{}", dir.join("bench.db").display()),
-            lead: Duration::from_secs(2),
-        };
+        let settings = StoreSettings::at(url, Duration::from_secs(2));
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
         let account = Account {
             journey: journey::account::Account {

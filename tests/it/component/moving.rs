@@ -64,10 +64,7 @@ async fn an_owner_who_changes_platforms_is_served_by_the_new_one() {
     let like = like.values().next().unwrap();
     server.app.stop().await;
     for order in [[OTHER, COMPONENT], [COMPONENT, OTHER]] {
-        let settings = StoreSettings {
-            url: server.database.url.clone(),
-            lead: Duration::ZERO,
-        };
+        let settings = StoreSettings::at(server.database.url.clone(), Duration::ZERO);
         let opened = Store::open(&settings, Arc::clone(&server.clock) as _).await;
         let (store, _armed) = opened.unwrap();
         for component in order {

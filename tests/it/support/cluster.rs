@@ -146,6 +146,16 @@ impl Cluster {
         name
     }
 
+    /// Makes a database that is as this one, to which nobody is connected, and gives its name.
+    pub fn copy_database(&self, original: &str) -> String {
+        let name = format!("test_{}", random());
+        self.psql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE {original}"),
+        );
+        name
+    }
+
     /// Removes a database, whoever is connected to it. What stays goes with the cluster: a test that
     /// has failed already must not fail twice.
     pub fn drop_database(&self, name: &str) {

@@ -4,11 +4,14 @@
 //! Statements are written so that both understand them, with `$1`, `$2` for values.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use dripwheel::store;
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
 };
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 use super::cluster::Cluster;
 
@@ -40,6 +43,11 @@ impl Fresh {
         }
     }
 
+    /// In a PostgreSQL, whatever the run is about.
+    pub fn shared() -> Self {
+        Self::in_cluster(Cluster::of_this_process())
+    }
+
     /// A file for SQLite, whatever the run is about.
     pub fn file() -> Self {
         let folder = TempDir::new().unwrap();
@@ -50,7 +58,7 @@ impl Fresh {
     }
 
     fn in_cluster(cluster: &'static Cluster) -> Self {
-        let name = cluster.create_database();
+        let name = cluster.copy_database(template(cluster));
         Self {
             url: cluster.url(&name),
             place: Place::Cluster { cluster, name },
@@ -79,6 +87,23 @@ impl Drop for Fresh {
             cluster.drop_database(name);
         }
     }
+}
+
+/// The database that others begin as: the program's tables with nothing in them. To copy it takes a
+/// tenth of the time that its migrations take.
+fn template(cluster: &'static Cluster) -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = cluster.create_database();
+        let url = cluster.url(&name);
+        // Whoever asks is within a runtime, where nothing may block on another one.
+        let prepared = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(store::prepare(&url)).unwrap();
+        });
+        prepared.join().unwrap();
+        name
+    })
 }
 
 fn file_in(folder: &TempDir) -> PathBuf {

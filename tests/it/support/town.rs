@@ -35,7 +35,7 @@ use super::line::{Line, Phone};
 pub const START: Timestamp = Timestamp(1_772_416_800_000);
 
 /// A little less than `eventually` has, so that a failure can show the rows.
-pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(18);
+pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(40);
 
 /// What is due so soon is armed as a delivery at once.
 const LEAD: Duration = Duration::from_secs(2);
@@ -171,7 +171,7 @@ impl Town {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let started = runtime.spawn(async move {
-            let settings = StoreSettings { url, lead: LEAD };
+            let settings = StoreSettings::at(url, LEAD);
             let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await.unwrap();
             let accounts = plan.accounts.iter().map(|key| account(key, &plan));
             accounts::configure(&store, accounts.collect())
@@ -204,7 +204,7 @@ impl Town {
                 armed_rx,
                 due_tx,
             );
-            let sender = Sender::new(
+            let mut sender = Sender::new(
                 Arc::clone(&store),
                 clock,
                 SenderSettings {

@@ -123,6 +123,7 @@ const THEIR_NAMES: &[&str] = &[
     "USER_AGENT",
     "UserMessageFormatter",
     "tracing_subscriber",
+    "create_channel",
 ];
 
 /// Where the platform's own words are spoken: it calls followers users.
