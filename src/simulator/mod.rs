@@ -9,6 +9,7 @@ mod check;
 mod commit;
 pub mod conformance;
 mod dice;
+mod draft;
 mod lines;
 mod model;
 mod node;
