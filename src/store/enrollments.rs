@@ -86,9 +86,10 @@ pub(super) async fn of(
     followers: &[FollowerId],
 ) -> Result<Vec<(Enrollment, Option<Fare>)>, Error> {
     let sending = sending(tx);
+    let theirs = sql::each(tx, "enrollments", "e", "e.id BETWEEN r.first AND r.last");
     let sql = format!(
         "SELECT {COLUMNS}, d.intent_at, d.carrier, d.grant_kind, d.fallback
-         FROM {{rows}} JOIN enrollments AS e ON e.id BETWEEN r.first AND r.last {sending}"
+         FROM {{rows}} {theirs} {sending}"
     );
     let ranges = Rows::of(followers)
         .int("first", |follower| EnrollmentId::range(*follower).0.0)

@@ -36,12 +36,15 @@ pub mod outcomes;
 pub mod overview;
 pub mod pauses;
 mod postgres;
+pub mod reach;
 pub mod receipts;
 pub mod reconcile;
 pub(crate) mod replies;
 mod report;
+pub mod retention;
 pub(crate) mod save;
 pub mod shards;
+pub mod spool;
 mod sql;
 mod sqlite;
 pub mod syncs;
@@ -50,10 +53,12 @@ pub mod tags;
 pub mod timeline;
 pub mod timers;
 mod trouble;
+pub mod unusable;
 pub mod versions;
 pub mod work;
 mod writer;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,10 +79,11 @@ pub use knowledge::Knowledge;
 use leases::{Holding, Leases};
 use numbers::Numbers;
 use shards::Sharding;
+pub use unusable::{Unusable, shown_url};
 pub use writer::Writer;
 
 /// How a store is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreSettings {
     /// `sqlite://path`, whose file is made when it is not there, or `postgres://…`.
     pub url: String,
@@ -88,6 +94,17 @@ pub struct StoreSettings {
     /// How long a node that shares a store keeps its shards without being heard of. Longer than twice
     /// `leases::CALL_MAX`.
     pub lease: Duration,
+}
+
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings")
+            .field("url", &shown_url(&self.url))
+            .field("lead", &self.lead)
+            .field("node", &self.node)
+            .field("lease", &self.lease)
+            .finish()
+    }
 }
 
 /// How long a lease lasts unless it is said otherwise.
@@ -154,6 +171,7 @@ impl Store {
     ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
         let mut embedded = None;
         let (write, read) = if postgres::is_url(&settings.url) {
+            postgres::look(&settings.url, true).await?;
             let write = postgres::connect_writer(&settings.url).await?;
             migrations::apply(&write).await?;
             (write, postgres::connect_readers(&settings.url).await?)
@@ -324,14 +342,20 @@ pub async fn prepare(url: &str) -> Result<(), Error> {
 
 /// Opens an existing store for reading only, also while another process writes it.
 pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
-    if postgres::is_url(url) {
-        return postgres::connect_readers(url).await;
+    let read = if postgres::is_url(url) {
+        postgres::look(url, false).await?;
+        postgres::connect_readers(url).await?
+    } else {
+        let path = sqlite::path_of(url)?;
+        if !path.exists() {
+            return Err(Error::Missing(path.display().to_string()));
+        }
+        sqlite::connect_readers(&path).await?
+    };
+    if !migrations::known(&read).await? {
+        return Err(Error::Missing(shown_url(url)));
     }
-    let path = sqlite::path_of(url)?;
-    if !path.exists() {
-        return Err(Error::Missing(path.display().to_string()));
-    }
-    sqlite::connect_readers(&path).await
+    Ok(read)
 }
 
 /// Why a store cannot do what was asked.
@@ -341,6 +365,8 @@ pub enum Error {
     Url,
     #[error("no database at {0}: start `dripwheel serve` or `dripwheel demo` once to make it")]
     Missing(String),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     #[error("{0} is in use by another dripwheel: stop it first, or use another database")]
     InUse(String),
     #[error("SQLite {0} can corrupt a database in WAL mode: build with 3.51.3 or later")]

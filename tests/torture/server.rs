@@ -47,7 +47,10 @@ pub const STEPS: usize = 4;
 pub struct Server {
     pub addr: SocketAddr,
     folder: PathBuf,
-    database: Fresh,
+    /// URL of the database.
+    database: String,
+    /// The database, where it goes with us.
+    _fresh: Option<Fresh>,
     child: Option<Child>,
     pub starts: u64,
     pub kills: u64,
@@ -56,7 +59,22 @@ pub struct Server {
 impl Server {
     /// Writes configuration and sequence for a server on `addr`; starts nothing yet.
     pub fn prepare(folder: &Path, addr: SocketAddr, platform: SocketAddr) -> Self {
-        let (seconds, database) = (ATTEMPT.as_secs(), Fresh::new());
+        let fresh = Fresh::new();
+        let server = Self::prepare_over(fresh.url.clone(), folder, addr, platform);
+        Self {
+            _fresh: Some(fresh),
+            ..server
+        }
+    }
+
+    /// The same over a database that somebody else has made, or will be made where its URL says.
+    pub fn prepare_over(
+        database: String,
+        folder: &Path,
+        addr: SocketAddr,
+        platform: SocketAddr,
+    ) -> Self {
+        let seconds = ATTEMPT.as_secs();
         let config = format!(
             "server: {{ listen: {addr} }}
 database: {{ url: '{database}' }}
@@ -73,8 +91,7 @@ accounts:
     rate: {{ per_second: 10000, per_minute: 600000, per_day: 100000000 }}
 wheel: {{ lead: 300ms, sweep_every: 5s }}
 sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
-",
-            database = database.url,
+"
         );
         std::fs::create_dir(folder.join("sequences")).unwrap();
         std::fs::write(folder.join("sequences/steps.yaml"), SEQUENCE).unwrap();
@@ -83,6 +100,7 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
             addr,
             folder: folder.to_owned(),
             database,
+            _fresh: None,
             child: None,
             starts: 0,
             kills: 0,
@@ -91,7 +109,7 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
 
     /// The URL of its database.
     pub fn database(&self) -> &str {
-        &self.database.url
+        &self.database
     }
 
     fn command(&self, name: &str) -> Command {

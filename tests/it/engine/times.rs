@@ -6,6 +6,7 @@ use dripwheel::clock::Timestamp;
 use dripwheel::journey::event::Event;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::sender::platform::AnswerClass;
+use dripwheel::store::timers::{self, TimerKey};
 
 use super::{ONE, WELCOME, sequence};
 use crate::support::{START, Town, eventually, hours, minutes, seconds};
@@ -253,5 +254,45 @@ async fn steps_far_in_the_past_and_in_the_future_share_one_wheel() {
     town.clock.set(Timestamp(START.0 + 24 * 366 * 3_600_000));
     town.quiet().await;
     assert!(town.line.calls().len() == 30, "no grant reaches a year");
+    town.end().await;
+}
+
+/// However the accounts are spread over a store, and however many of a page are one account's.
+#[tokio::test]
+async fn pages_of_timers_miss_none_and_are_in_the_order_of_time() {
+    let town = Town::plan().account("b").account("c").account("d");
+    let town = town.open(&[&sequence("", &[("1h", "hello")])]).await;
+    for n in 0..90 {
+        let account = ["main", "b", "c", "main", "b", "main", "d", "main", "main"][n % 9];
+        let account = if (40..70).contains(&n) {
+            account
+        } else {
+            "main"
+        };
+        let arrival = town.arrival(&format!("f{n}"), Event::Followed { scene: None });
+        town.take(account, arrival).await;
+        town.advance(Duration::from_millis(n as u64 % 3));
+    }
+    let shards = town.store().leases().holding().shards();
+    let until = town.now().plus(hours(2));
+    let page = async |after, limit| {
+        let page = timers::page(town.store().read(), &shards, after, until, limit);
+        page.await.unwrap()
+    };
+    let all = page(TimerKey::FIRST, 1_000).await;
+    assert_eq!(all.len(), 90);
+    assert!(all.is_sorted());
+    for limit in [1, 7, 16, 20, 41, 89, 90, 91] {
+        let mut walked = Vec::new();
+        loop {
+            let after = walked.last().copied().unwrap_or(TimerKey::FIRST);
+            let some = page(after, limit).await;
+            walked.extend_from_slice(&some);
+            if some.len() < usize::try_from(limit).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(walked, all, "by {limit}");
+    }
     town.end().await;
 }

@@ -94,5 +94,5 @@ async fn the_model_store_does_what_sqlite_does() {
 
 #[tokio::test]
 async fn the_model_store_does_what_postgresql_does() {
-    conforms(Fresh::shared).await;
+    conforms(Fresh::on_server).await;
 }

@@ -38,14 +38,9 @@ impl Fresh {
         let kind = std::env::var("DRIPWHEEL_TEST_DATABASE");
         match kind.as_deref() {
             Err(_) | Ok("sqlite") => Self::file(),
-            Ok("postgres") => Self::in_cluster(Cluster::of_this_process()),
+            Ok("postgres") => Self::on_server(),
             Ok(other) => panic!("DRIPWHEEL_TEST_DATABASE is sqlite or postgres, not `{other}`"),
         }
-    }
-
-    /// In a PostgreSQL, whatever the run is about.
-    pub fn shared() -> Self {
-        Self::in_cluster(Cluster::of_this_process())
     }
 
     /// A file for SQLite, whatever the run is about.
@@ -57,7 +52,9 @@ impl Fresh {
         }
     }
 
-    fn in_cluster(cluster: &'static Cluster) -> Self {
+    /// On PostgreSQL, whatever the run is about.
+    pub fn on_server() -> Self {
+        let cluster = Cluster::of_this_process();
         let name = cluster.copy_database(template(cluster));
         Self {
             url: cluster.url(&name),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use line::{Heard, Reply};
-pub use town::{START, Town};
+pub use town::{START, Town, account, version};
 
 /// Longest real time in which something that must happen happens on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(45);

@@ -302,7 +302,8 @@ impl Town {
     }
 }
 
-fn account(key: &str, plan: &TownPlan) -> NewAccount {
+/// An account as a plan has them.
+pub fn account(key: &str, plan: &TownPlan) -> NewAccount {
     NewAccount {
         account: Account {
             journey: journey::account::Account {
@@ -325,7 +326,8 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
     }
 }
 
-fn version(text: &str) -> NewVersion {
+/// A sequence to be published.
+pub fn version(text: &str) -> NewVersion {
     let none = BTreeMap::new();
     let sequence = parse::parse_stored(text, &none).expect("the sequence of a test is right");
     NewVersion {
