@@ -59,6 +59,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long an account rests that needs a person, before one more call asks whether it still does.
 const ATTENTION_REST: Duration = Duration::from_secs(600);
 
+/// Pause before what an earlier holder left behind is settled again.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Longest wait for attempts under way at shutdown: one attempt's deadline and its outcome.
 const DRAIN_MAX: Duration = Duration::from_secs(12);
 
@@ -187,12 +190,13 @@ impl Sender {
         }
         let recovery = self.recovery(taken);
         self.attempts.spawn(async move {
-            match recovery.run().await {
-                Ok(0) | Err(Error::Stopped) => {}
-                Ok(sends) => tracing::warn!(sends, "another node left sends without an answer"),
-                Err(error) => {
-                    tracing::error!(%error, "sends that another node left were not settled")
+            // Whoever holds the shards next settles them where we cannot.
+            while let Err(error) = recovery.run().await {
+                if matches!(error, Error::Stopped | Error::NotHeld) {
+                    return;
                 }
+                tracing::warn!(%error, "sends of an earlier holder are not settled yet");
+                tokio::time::sleep(SETTLE_AGAIN).await;
             }
         });
     }

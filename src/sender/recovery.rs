@@ -19,7 +19,10 @@ pub(super) struct Recovery {
 
 impl Recovery {
     /// Settles them as unknown; says how many there were.
-    pub(super) async fn run(self) -> Result<usize, Error> {
+    ///
+    /// # Errors
+    /// When the database went meanwhile, or we are stopped: some may be left.
+    pub(super) async fn run(&self) -> Result<usize, Error> {
         let (mut recovered, mut before) = (0, Vec::new());
         loop {
             let left = deliveries::left_behind(self.store.read(), &self.held, 500).await?;
@@ -39,7 +42,9 @@ impl Recovery {
                         recovered += 1;
                         self.retries.forgive(key.account, self.clock.now());
                     }
-                    Err(Error::Stopped) => return Err(Error::Stopped),
+                    Err(error @ (Error::Stopped | Error::Away | Error::NotHeld)) => {
+                        return Err(error);
+                    }
                     Err(error) => {
                         tracing::error!(%error, enrollment.id = key.enrollment.0,
                             "an unknown send could not be settled");

@@ -140,6 +140,7 @@ impl<T: Tables> Batch<'_, T> {
             version: Arc::clone(version),
             facts,
             fare,
+            epoch: self.moment.holding.epoch(account).unwrap_or_default(),
         })
     }
 
@@ -292,6 +293,7 @@ impl<T: Tables> Batch<'_, T> {
             version: Arc::clone(version),
             facts: policy::facts(&case, enrollment.called_at),
             fare: person.fares.get(&enrollment.id).copied()?,
+            epoch: self.moment.holding.epoch(account_id).unwrap_or_default(),
         })
     }
 

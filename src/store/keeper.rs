@@ -38,10 +38,10 @@ pub(super) struct Keeper {
     pub(super) leases: Leases,
     pub(super) node: i64,
     pub(super) lease: Duration,
+    /// The lease had ended: answers were turned away for it, so what we hold next is held anew.
+    pub(super) lapsed: bool,
     /// What is to be given away at the next beat, and to whom.
     pub(super) given: Vec<(Held, i64)>,
-    /// The lease ended before it was renewed.
-    pub(super) lapsed: bool,
 }
 
 impl Keeper {
