@@ -1,6 +1,6 @@
 //! What the platform tells later: reports on messages that it took, and consents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::clock::Timestamp;
 use crate::journey::event::{Event, Report};
@@ -24,10 +24,10 @@ pub(super) async fn load(
     works: &[Work],
     people: &People,
 ) -> Result<Reports, Error> {
-    let references: Vec<_> = works
-        .iter()
-        .flat_map(|work| reported(work, people))
-        .collect();
+    let references = works.iter().flat_map(|work| reported(work, people));
+    // Each once: a report may come twice in one commit.
+    let references: BTreeSet<_> = references.collect();
+    let references: Vec<_> = references.into_iter().collect();
     let mut awaited = Reports::new();
     for one in tables.awaited(&references).await? {
         let key = (one.account, one.reference.clone());
