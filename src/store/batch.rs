@@ -62,6 +62,7 @@ pub(crate) struct Tally {
 }
 
 /// An answer for a caller, to be given after the commit.
+#[derive(Debug)]
 pub(crate) enum Answered {
     Taken(Taken),
     Acted(Acted),

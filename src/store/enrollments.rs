@@ -55,7 +55,7 @@ pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
 
 /// A plan as it is stored: seconds after the enrollment, `0,600,82800.25`. Short, since every
 /// follower who waits has one, and readable with any SQLite shell.
-fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
+pub(crate) fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
     let offsets = plan.iter().map(|due_at| {
         let offset_ms = due_at.0 - enrolled_at.0;
         let (seconds, ms) = (offset_ms.div_euclid(1000), offset_ms.rem_euclid(1000));

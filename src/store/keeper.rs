@@ -38,6 +38,8 @@ pub(super) struct Keeper {
     pub(super) leases: Leases,
     pub(super) node: i64,
     pub(super) lease: Duration,
+    /// The lease had ended: answers were turned away for it, so what we hold next is held anew.
+    pub(super) lapsed: bool,
     /// What is to be given away at the next beat, and to whom.
     pub(super) given: Vec<(Held, i64)>,
 }
@@ -56,6 +58,7 @@ impl Keeper {
             };
             if !self.leases.holding().lasts(Uptime::now()) {
                 self.hold(Holding::nothing(Sharding::Many));
+                self.lapsed = true;
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -75,6 +78,11 @@ impl Keeper {
             nodes::leave(&self.connection, self.node).await?;
             self.hold(Holding::nothing(Sharding::Many));
             return Ok(());
+        }
+        if self.lapsed {
+            // Under the old numbers nobody would settle what was being sent when the lease ended.
+            nodes::leave(&self.connection, self.node).await?;
+            self.lapsed = false;
         }
         // Before the question: the lease is at least as long as we believe.
         let asked_at = Uptime::now();

@@ -10,8 +10,8 @@ pub mod assets;
 pub mod audit;
 pub mod audit_log;
 pub mod authorizers;
-mod awaited;
-mod batch;
+pub(crate) mod awaited;
+pub(crate) mod batch;
 mod commit;
 pub mod components;
 mod consents;
@@ -31,7 +31,7 @@ pub mod leases;
 mod load;
 mod migrations;
 pub mod nodes;
-mod numbers;
+pub(crate) mod numbers;
 pub mod outcomes;
 pub mod overview;
 pub mod pauses;
@@ -39,16 +39,16 @@ mod postgres;
 pub mod reach;
 pub mod receipts;
 pub mod reconcile;
-mod replies;
+pub(crate) mod replies;
 mod report;
 pub mod retention;
-mod save;
+pub(crate) mod save;
 pub mod shards;
 pub mod spool;
 mod sql;
 mod sqlite;
 pub mod syncs;
-mod tables;
+pub(crate) mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
@@ -208,6 +208,7 @@ impl Store {
                 leases: leases.clone(),
                 node,
                 lease: settings.lease,
+                lapsed: false,
                 given: Vec::new(),
             };
             keeper.beat().await?;

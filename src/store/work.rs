@@ -215,7 +215,7 @@ impl Work {
     /// Order within a commit, lowest first. Events come before intents, so that nothing is sent
     /// after an unfollow that was taken in with it; answers before intents, so that steps keep
     /// their order.
-    pub(super) fn rank(&self) -> u8 {
+    pub(crate) fn rank(&self) -> u8 {
         match self {
             Self::Receive { .. } | Self::Act { .. } | Self::Reconcile { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,

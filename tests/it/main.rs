@@ -22,6 +22,7 @@ mod passive;
 mod reconcile;
 mod retention;
 mod sandbox;
+mod simulator;
 mod spool;
 mod support;
 mod tidy;

@@ -33,7 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["scheduler"],
     &["config", "inbound", "sender"],
-    &["alert", "reconcile", "story"],
+    &["alert", "reconcile", "simulator", "story"],
     &["api", "console", "sandbox"],
     &["app"],
     &["cli"],
