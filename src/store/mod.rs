@@ -208,6 +208,7 @@ impl Store {
                 leases: leases.clone(),
                 node,
                 lease: settings.lease,
+                lapsed: false,
                 given: Vec::new(),
                 lapsed: false,
             };
