@@ -208,7 +208,6 @@ impl Store {
                 leases: leases.clone(),
                 node,
                 lease: settings.lease,
-                lapsed: false,
                 given: Vec::new(),
                 lapsed: false,
             };
