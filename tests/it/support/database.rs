@@ -86,8 +86,8 @@ impl Drop for Fresh {
     }
 }
 
-/// The database that others begin as: the program's tables with nothing in them. To copy it takes a
-/// tenth of the time that its migrations take.
+/// The database that others begin as: the program's tables with nothing in them, so that migrations
+/// run once for all tests of this process.
 fn template(cluster: &'static Cluster) -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
