@@ -2,15 +2,39 @@
 //!
 //! Each number stands there twice, once in the words of each database.
 
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::prelude::*;
 
+use crate::store::shards::Sharding;
+use crate::store::writer::jittered;
 use crate::store::{Error, Unusable, sql};
 
-/// Brings the schema to the newest number; each file in a transaction of its own.
+/// How often a schema that others may be changing is brought up to date.
+const TRIES_MAX: u32 = 10;
+
+/// Longest pause between two tries.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Brings the schema to the newest number; each file in a transaction of its own. Of several nodes
+/// that start at once one is first with each file: the others find it done when they try again.
 pub(super) async fn apply(connection: &sea_orm::DatabaseConnection) -> Result<(), Error> {
     known(connection).await?;
-    Ok(Files::up(connection, None).await?)
+    let mut tries = match Sharding::of(connection) {
+        Sharding::One => 1,
+        Sharding::Many => TRIES_MAX,
+    };
+    loop {
+        tries -= 1;
+        match Files::up(connection, None).await {
+            Err(error) if tries > 0 => {
+                tracing::debug!(%error, "migrations: another node may be at them");
+                tokio::time::sleep(jittered(TRY_PAUSE)).await;
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Whether there is a schema of ours at all. One that a later version of this program has changed is
