@@ -1,4 +1,8 @@
 //! What operators' tools ask for: `/healthz`, `/readyz` and `/metrics`.
+//!
+//! `/readyz` says 200 while every callback that comes here is taken durably, by the database or by
+//! this node's spool, and 503 otherwise. So a node whose database is away keeps its callbacks; that
+//! the console and the API have nothing to show then is in the body (`database`), not in the status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +12,7 @@ use moka::future::Cache;
 use poem::http::StatusCode;
 use poem::{Response, Route, endpoint, get};
 
+use crate::inbound::spool::{Refused, Spool, Standing};
 use crate::store::{Store, accounts, overview};
 
 /// A writer that does not answer for so long is not ready.
@@ -23,6 +28,8 @@ pub struct OpsState {
     metrics: PrometheusHandle,
     /// What is wrong with accounts as configured; then the server is not ready.
     problems: Vec<String>,
+    /// Takes callbacks while a shared database is away.
+    spool: Option<Arc<Spool>>,
     looks: Cache<(), bool>,
 }
 
@@ -32,8 +39,16 @@ impl OpsState {
             store,
             metrics,
             problems,
+            spool: None,
             looks: Cache::builder().time_to_live(LOOK_EVERY).build(),
         }
+    }
+
+    /// Tells of a spool too.
+    #[must_use]
+    pub fn with_spool(mut self, spool: Option<Arc<Spool>>) -> Self {
+        self.spool = spool;
+        self
     }
 
     /// Whether the writer answers: an empty transaction stands behind what it has to do.
@@ -49,13 +64,37 @@ impl OpsState {
     }
 
     async fn ready(&self) -> Response {
-        let writer = self.writer_answers().await;
-        let ready = writer && self.problems.is_empty();
-        let body = serde_json::json!({
+        let spool = self.spool.as_ref().map(|spool| spool.standing());
+        // A writer whose database is known to be away need not be waited for.
+        let away = spool.is_some_and(|spool| !spool.reachable);
+        let writer = !away && self.writer_answers().await;
+        let takes = match spool {
+            Some(spool) => {
+                let reachable = spool.reachable && writer;
+                Standing { reachable, ..spool }.takes_callbacks()
+            }
+            None => writer,
+        };
+        let ready = takes && self.problems.is_empty();
+        let mut body = serde_json::json!({
             "ready": ready,
             "writer": if writer { "answers" } else { "does not answer" },
+            "callbacks": match (takes, writer) {
+                (true, true) => "stored",
+                (true, false) => "kept in the spool",
+                (false, _) => "answered 503",
+            },
             "problems": self.problems,
         });
+        if let Some(spool) = spool {
+            body["database"] = if spool.reachable { "reachable" } else { "away" }.into();
+            body["spool"] = serde_json::json!({
+                "events": spool.events,
+                "events_max": spool.events_max,
+                "set_aside": spool.aside,
+                "refuses": spool.refuses.map(Refused::word),
+            });
+        }
         let status = if ready {
             StatusCode::OK
         } else {
@@ -72,6 +111,11 @@ impl OpsState {
         if let Ok(bytes) = self.store.disk_bytes().await {
             metrics::gauge!("dripwheel_disk_bytes").set(bytes as f64);
         }
+        if let Some(bytes) = self.store.wal_bytes() {
+            metrics::gauge!("dripwheel_wal_bytes").set(bytes as f64);
+        }
+        let waiting = self.store.writer().waiting();
+        metrics::gauge!("dripwheel_intake_waiting").set(waiting as f64);
         // A scrape that cannot read still tells what is counted in memory.
         for one in accounts::standings(self.store.read())
             .await

@@ -22,12 +22,14 @@ use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
+use crate::inbound::spool::{Drain, Spool};
 use crate::listener::Listener;
 use crate::policy::profile::Profiles;
 use crate::scheduler::Scheduler;
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
 use crate::sender::{Sender, SenderSettings};
+use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
 use crate::store::{self, Store, StoreSettings, accounts, health, versions};
@@ -47,6 +49,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
     doors: Arc<Doors>,
+    spool: Option<Arc<Spool>>,
     /// The rules that sequences are held against when they are published.
     targets: Vec<Target>,
     /// Stops taking callbacks and handing out work.
@@ -71,7 +74,9 @@ impl App {
         let (store, armed_rx) = open_store(config, &clock, &profiles, loaded).await?;
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
-        let doors = Arc::new(parts::doors(config, &store, &clock, &clients)?);
+        let (spool, drain) = parts::spool(&config.database, &store).await?.unzip();
+        let doors =
+            Arc::new(parts::doors(config, &store, &clock, &clients)?.with_spool(spool.clone()));
         let joined = component::Joining {
             config,
             profiles: &profiles,
@@ -126,10 +131,10 @@ impl App {
             component_doors: Arc::new(component_doors),
             quotas: Arc::clone(&quotas),
             alerts: alerts.clone(),
+            spool: spool.clone(),
             metrics: metrics.unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle()),
             stop: stop.clone(),
         };
-        let counts = health::keep(Arc::clone(&store), Arc::clone(&clock), stop.clone());
         let routes = server::routes(config, &doorway);
         let serve = server::serve(listener, doorway, routes, server::tls(config));
         let mut tasks = vec![
@@ -141,8 +146,8 @@ impl App {
                 "quotas",
                 tokio::spawn(Arc::clone(&quotas).run(stop.clone())),
             ),
-            ("health", tokio::spawn(counts)),
         ];
+        tasks.extend(look_after_rows(config, &store, &clock, drain, &stop));
         for registrar in registrars {
             let run = registrar.run(stop.clone());
             tasks.push(("registrar", tokio::spawn(run)));
@@ -159,6 +164,7 @@ impl App {
             clock,
             sequences: config.sequences.dir.clone(),
             doors,
+            spool,
             targets,
             stop,
             tasks,
@@ -220,9 +226,33 @@ impl App {
         if let Err(error) = health::flush(&self.store).await {
             tracing::warn!(%error, "the last counts of accounts are lost");
         }
+        if let Some(spool) = &self.spool {
+            spool.close().await;
+        }
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// What counts, hands over and clears away beside the way of a message.
+fn look_after_rows(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    drain: Option<Drain>,
+    stop: &CancellationToken,
+) -> Vec<(&'static str, JoinHandle<()>)> {
+    let counts = health::keep(Arc::clone(store), Arc::clone(clock), stop.clone());
+    let keep = config.database.keep_outcomes;
+    let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
+    let mut tasks = vec![
+        ("health", tokio::spawn(counts)),
+        ("retention", tokio::spawn(retention.run(stop.clone()))),
+    ];
+    if let Some(drain) = drain {
+        tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
+    }
+    tasks
 }
 
 /// The store with the configured accounts and the sequences in it.

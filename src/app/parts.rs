@@ -17,6 +17,7 @@ use crate::inbound::answer::Replies;
 use crate::inbound::callback::{Doors, Entrance};
 use crate::inbound::cipher::Cipher;
 use crate::inbound::envelope::{Door, Mode, TIMESTAMP_WINDOW};
+use crate::inbound::spool::{Drain, Spool, SpoolSettings};
 use crate::journey;
 use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
@@ -30,6 +31,7 @@ use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
 use crate::store::Store;
 use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
+use crate::store::reach::Reach;
 use crate::store::versions::NewVersion;
 use crate::yaml::Problem;
 
@@ -265,6 +267,24 @@ pub(super) fn reconciler(
         accounts_at_once: settings.accounts_at_once,
     };
     Reconciler::new(Arc::clone(store), Arc::clone(clock), clients, settings)
+}
+
+/// Where callbacks go while a shared database is away, and what empties it.
+pub(super) async fn spool(
+    config: &config::Database,
+    store: &Arc<Store>,
+) -> Result<Option<(Arc<Spool>, Drain)>, StartError> {
+    let (Some(path), Some(reach)) = (&config.spool, Reach::of(&config.url).await?) else {
+        return Ok(None);
+    };
+    let settings = SpoolSettings {
+        path: path.clone(),
+        events_max: config.spool_max,
+        bytes_max: config.spool_bytes_max as u64,
+    };
+    let spool = Spool::open(&settings).await?;
+    let drain = Drain::new(Arc::clone(&spool), Arc::clone(store), reach);
+    Ok(Some((spool, drain)))
 }
 
 pub(super) fn wheel(config: &Config) -> SchedulerSettings {

@@ -16,6 +16,7 @@ use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
 use crate::inbound::component::{self, ComponentDoors};
+use crate::inbound::spool::Spool;
 use crate::listener::Listener;
 use crate::sender::quota::Quotas;
 use crate::store::Store;
@@ -35,6 +36,7 @@ pub(super) struct Doorway {
     pub(super) component_doors: Arc<ComponentDoors>,
     pub(super) quotas: Arc<Quotas>,
     pub(super) alerts: Option<Arc<Alerts>>,
+    pub(super) spool: Option<Arc<Spool>>,
     pub(super) metrics: PrometheusHandle,
     pub(super) stop: CancellationToken,
 }
@@ -84,7 +86,8 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
         stop,
     )
     .with_quotas(Arc::clone(&doorway.quotas));
-    let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new());
+    let ops = OpsState::new(Arc::clone(store), doorway.metrics.clone(), Vec::new())
+        .with_spool(doorway.spool.clone());
     let routes = Route::new()
         .nest("/callback", callback::routes(Arc::clone(&doorway.doors)))
         .nest(

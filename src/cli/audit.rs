@@ -13,7 +13,8 @@ use crate::store::{self, versions};
 pub(super) struct AuditArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Database to audit instead of the configured one, as `sqlite://path`.
+    /// Database to audit instead of the configured one, as `sqlite://path` or
+    /// `postgres://…`.
     #[arg(long)]
     database: Option<String>,
     /// One JSON object instead of text.
@@ -56,6 +57,14 @@ fn words(found: &Audit) -> String {
         if check.violations > 0 {
             writeln!(text, "      enrollments {:?}", check.examples).ok();
         }
+    }
+    if let Some(from) = found.counts_from {
+        let from = from.to_chrono().format("%Y-%m-%d");
+        write!(
+            text,
+            "\nolder outcomes were deleted: steps are counted of enrollments since {from}, UTC\n"
+        )
+        .ok();
     }
     writeln!(
         text,

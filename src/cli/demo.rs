@@ -167,7 +167,9 @@ fn api_key(path: &Path) -> Result<String> {
 
 /// The clock that a database's own program shows: a demo's, if its origin lies beside the file.
 pub(super) fn clock_of(database: &str) -> Result<Arc<dyn Clock>> {
-    let path = Path::new(database.trim_start_matches("sqlite://"));
+    let Some(path) = database.strip_prefix("sqlite://").map(Path::new) else {
+        return Ok(Arc::new(SystemClock));
+    };
     Ok(match kept_origin(&path.with_file_name(CLOCK_FILE))? {
         Some(origin) => Arc::new(ScaledClock::new(origin)),
         None => Arc::new(SystemClock),

@@ -16,7 +16,8 @@ pub(super) struct ExplainArgs {
     openid: String,
     #[command(flatten)]
     config: ConfigArg,
-    /// Database to read instead of the configured one, as `sqlite://path`.
+    /// Database to read instead of the configured one, as `sqlite://path` or
+    /// `postgres://…`.
     #[arg(long)]
     database: Option<String>,
     /// `en` or `zh`.

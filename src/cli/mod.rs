@@ -10,6 +10,7 @@ mod nodes;
 mod quota;
 mod sandbox;
 mod serve;
+mod simulator;
 mod sync;
 mod telemetry;
 
@@ -66,6 +67,8 @@ enum Command {
     Nodes(nodes::NodesArgs),
     /// Has the platform count an account's calls anew, through a running server.
     ClearQuota(quota::ClearQuotaArgs),
+    /// Runs the engine in worlds where stores, clocks and machines fail, and checks the invariants.
+    Simulator(simulator::SimulatorArgs),
     /// Prints the OpenAPI document of the API.
     Openapi,
     /// Measures this machine.
@@ -108,6 +111,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Sync(args) => sync::run(&args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
+        Command::Simulator(args) => simulator::run(&args),
         Command::Audit(args) => audit::run(&args).await,
         Command::Nodes(args) => nodes::run(&args).await,
         Command::Bench(args) => bench::run(args).await.map(|()| ExitCode::SUCCESS),

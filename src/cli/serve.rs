@@ -7,12 +7,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::App;
 use crate::cli::{ConfigArg, telemetry};
-use crate::clock::SystemClock;
+use crate::clock::{SteadyClock, SystemClock};
 
 pub(super) async fn run(args: &ConfigArg) -> Result<()> {
     let config = args.load()?;
     let metrics = telemetry::start_metrics()?;
-    let mut app = App::start(&config, Arc::new(SystemClock), Some(metrics)).await?;
+    let clock = Arc::new(SteadyClock::new(SystemClock));
+    let mut app = App::start(&config, clock, Some(metrics)).await?;
     let ended = until_stopped(&mut app).await;
     app.stop().await;
     ended

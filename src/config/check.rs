@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::raw::{RawConfig, RawSender, RawServer, RawWheel};
 use super::{
-    ApiKey, Config, Console, DEFAULT_YAML, Database, ProfileFiles, Sender, Sequences, Server, Wheel,
+    ApiKey, Config, Console, DEFAULT_YAML, ProfileFiles, Sender, Sequences, Server, Wheel,
 };
 use crate::yaml::{self, At, Problem, Problems};
 
@@ -77,6 +77,12 @@ fn redacted(mut problem: Problem) -> Problem {
         problem.excerpt.push_str(": …");
         let room = (problem.excerpt.chars().count() + 1).saturating_sub(problem.column);
         problem.width = problem.width.min(room.max(1));
+    } else if let Some(start) = problem.excerpt.find("postgres") {
+        // What follows may be a url with a password in it.
+        problem.excerpt.truncate(start);
+        problem.excerpt.push('…');
+        let room = (problem.excerpt.chars().count() + 1).saturating_sub(problem.column);
+        problem.width = problem.width.min(room.max(1));
     }
     problem
 }
@@ -90,9 +96,7 @@ pub(super) struct Check<'a> {
 impl Check<'_> {
     fn config(&mut self, raw: &RawConfig) -> Option<Config> {
         let server = self.server(raw.server.as_ref());
-        let preset_database = &preset(DEFAULTS.database.as_ref()).url;
-        let url = raw.database.as_ref().and_then(|raw| raw.url.as_ref());
-        let database = self.database(url.unwrap_or(preset(preset_database.as_ref())));
+        let database = self.database(raw.database.as_ref());
         let preset_dir = &preset(DEFAULTS.sequences.as_ref()).dir;
         let dir = raw.sequences.as_ref().and_then(|raw| raw.dir.as_ref());
         let dir = self.text(
@@ -213,32 +217,6 @@ impl Check<'_> {
             }
         }
         keys
-    }
-
-    fn database(&mut self, at: &At<String>) -> Option<Database> {
-        let (scheme, path) = at.value.split_once("://").unwrap_or(("", ""));
-        let result = match scheme {
-            "sqlite" if path.is_empty() => Err("names no file".to_owned()),
-            "sqlite" if path.contains(['?', '#']) => Err("has parameters".to_owned()),
-            "sqlite" if path.len() <= 4096 => Ok(Database {
-                url: at.value.clone(),
-            }),
-            "postgres" | "postgresql" if (1..=4096).contains(&path.len()) => {
-                return Some(Database {
-                    url: at.value.clone(),
-                });
-            }
-            // The rest of it may hold a password.
-            _ => {
-                self.problems.note_hidden(
-                    at.place,
-                    "this kind of database is not supported: SQLite and PostgreSQL are",
-                    "write sqlite://dripwheel.db or postgres://user@host/database",
-                );
-                return None;
-            }
-        };
-        self.problems.keep(at, result, "write sqlite:// and a path")
     }
 
     fn wheel(&mut self, raw: Option<&RawWheel>) -> Option<Wheel> {

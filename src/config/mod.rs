@@ -10,6 +10,7 @@ mod account;
 mod alerts;
 mod check;
 mod component;
+mod database;
 pub mod directory;
 pub mod forecast;
 mod node;
@@ -19,6 +20,7 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,10 +29,14 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::store;
 use crate::yaml::Problem;
 
 /// Every key with its default and what it is for.
 pub const DEFAULT_YAML: &str = include_str!("default.yaml");
+
+/// The spool of a PostgreSQL for which none is named, beside the configuration file.
+const SPOOL_FILE: &str = "dripwheel-spool.db";
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -89,10 +95,32 @@ pub enum Scope {
     Write,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where rows are kept.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Database {
-    /// `sqlite://path` or `postgres://…`.
+    /// `sqlite://path` or `postgres://…`, which may hold a password.
     pub url: String,
+    /// The file that callbacks go to while PostgreSQL is away; `None` for an embedded store, and
+    /// where no file says what a path begins at.
+    pub spool: Option<PathBuf>,
+    /// Events in the spool, at most.
+    pub spool_max: usize,
+    /// Size of its file in bytes, at most.
+    pub spool_bytes_max: usize,
+    /// How long outcomes stay; `None` for ever.
+    pub keep_outcomes: Option<Duration>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &store::shown_url(&self.url))
+            .field("spool", &self.spool)
+            .field("spool_max", &self.spool_max)
+            .field("spool_bytes_max", &self.spool_bytes_max)
+            .field("keep_outcomes", &self.keep_outcomes)
+            .finish()
+    }
 }
 
 /// Which node this is, of those that share a database.
@@ -296,6 +324,10 @@ impl Config {
         self.profiles.dir = self.profiles.dir.as_ref().map(|dir| base.join(dir));
         if let Some(path) = self.database.url.strip_prefix("sqlite://") {
             self.database.url = format!("sqlite://{}", base.join(path).display());
+        } else {
+            let spool = self.database.spool.take();
+            let spool = spool.unwrap_or_else(|| SPOOL_FILE.into());
+            self.database.spool = Some(base.join(spool));
         }
     }
 }

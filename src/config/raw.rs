@@ -55,6 +55,10 @@ pub(super) struct RawApiKey {
 #[schemars(rename = "database")]
 pub(super) struct RawDatabase {
     pub url: Option<At<String>>,
+    pub spool: Option<At<String>>,
+    pub spool_max: Option<At<usize>>,
+    pub spool_bytes_max: Option<At<usize>>,
+    pub keep_outcomes: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

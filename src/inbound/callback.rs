@@ -1,8 +1,9 @@
 //! The HTTP door for callbacks: `GET` and `POST /callback/{account}`.
 //!
 //! Answers `success` only after the event is in durable storage. Whatever cannot be let in gets a
-//! 4xx and leaves nothing behind; when the store cannot take it in time the answer is 503, so that
-//! the platform comes again.
+//! 4xx and leaves nothing behind. What a shared database cannot take in time goes to the spool
+//! (`inbound::spool`); without one, or when that is full, the answer is 503, so that the platform
+//! comes again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,19 +15,25 @@ use poem::http::{StatusCode, header};
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Route, get, handler};
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
 use crate::inbound::answer::Replies;
 use crate::inbound::envelope::{self, Door, Doubt, Mode, Opened, Query, Refusal, Reply};
 use crate::inbound::message::Message;
+use crate::inbound::spool::Spool;
 use crate::inbound::xml::Format;
+use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
-use crate::store::work::Offer;
+use crate::store::work::{Offer, Taken};
 use crate::store::{Error, Store};
 
 /// The platform hangs up after 5 s: whatever is not stored by then is answered 503.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+
+/// Where there is a spool, what the store has not taken by then goes there: its file gets the rest.
+const STORED_WITHIN: Duration = Duration::from_millis(3500);
 
 /// How long a body may take to arrive.
 pub(super) const BODY_WITHIN: Duration = Duration::from_secs(5);
@@ -53,6 +60,8 @@ pub struct Doors {
     pub(super) body_bytes_max: usize,
     /// Puts steps into answers; without it every answer is `success`.
     replies: Option<Replies>,
+    /// Takes events while a shared database is away.
+    spool: Option<Arc<Spool>>,
     /// No more replies are begun while we are being stopped.
     stopping: AtomicBool,
     /// Bodies by what their URL was signed with, for plain mode only: there the signature does not
@@ -74,6 +83,7 @@ impl Doors {
             clock,
             body_bytes_max,
             replies: None,
+            spool: None,
             stopping: AtomicBool::new(false),
             plain_seen: Cache::builder()
                 .max_capacity(PLAIN_SEEN_MAX)
@@ -86,6 +96,13 @@ impl Doors {
     #[must_use]
     pub fn with_replies(mut self, replies: Replies) -> Self {
         self.replies = Some(replies);
+        self
+    }
+
+    /// Keeps events while the database is away.
+    #[must_use]
+    pub fn with_spool(mut self, spool: Option<Arc<Spool>>) -> Self {
+        self.spool = spool;
         self
     }
 
@@ -139,38 +156,46 @@ impl Doors {
     ) -> (StatusCode, String) {
         let arrived = Instant::now();
         let deadline = arrived + ANSWER_WITHIN;
-        let replies = self.replies_for(entrance.account, opened.format);
         let Message {
             to_user_name,
             arrival,
         } = opened.message;
+        let spool = self.spool_of(entrance.account, account);
+        if let Some((spool, key)) = &spool
+            && spool.wants(key)
+        {
+            return self.keep(spool, key, &arrival, deadline).await;
+        }
+        let replies = self.replies_for(entrance.account, opened.format);
         let word = arrival.event.word();
         let offer = match replies {
             None => Offer::Nothing,
             Some(_) if self.stopping.load(Ordering::Acquire) => Offer::Repetition,
             Some(_) => Offer::Step,
         };
+        let kept = spool.map(|(spool, key)| (spool, key, arrival.clone()));
         let (store, account_id) = (Arc::clone(&self.store), entrance.account);
         // On its own, so that an intent which is committed too late has somebody who hears of it.
         let mut storing = tokio::spawn(async move {
             let writer = store.writer();
             writer.receive_to_answer(account_id, arrival, offer).await
         });
-        let try_again = (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned());
-        let taken = match timeout_at(deadline, &mut storing).await {
-            Ok(Ok(Ok(taken))) => taken,
-            Ok(Ok(Err(Error::Stopped))) => return try_again,
-            Ok(Ok(Err(error))) => {
-                tracing::error!(%error, account.key = account, "event not stored");
-                return try_again;
-            }
-            Ok(Err(_)) => return try_again,
-            Err(_) => {
-                tracing::error!(account.key = account, "event not stored in time");
-                if let Some((replies, _)) = replies {
+        let spool = kept.as_ref().map(|(spool, ..)| spool.as_ref());
+        let taken = match stored(&mut storing, spool, deadline).await {
+            Ok(taken) => taken,
+            Err(late) => {
+                if late == Late::Unanswered
+                    && let Some((replies, _)) = replies
+                {
                     replies.take_back(storing);
                 }
-                return try_again;
+                if let Some((spool, key, arrival)) = kept
+                    && late != Late::Stopped
+                {
+                    return self.keep(&spool, &key, &arrival, deadline).await;
+                }
+                tracing::error!(account.key = account, ?late, "event not stored");
+                return try_again();
             }
         };
         let fresh = if taken.fresh { "fresh" } else { "repeated" };
@@ -198,6 +223,35 @@ impl Doors {
         (StatusCode::OK, text)
     }
 
+    /// The spool, if there is one, and the account's key in it; `account` where it has no other.
+    fn spool_of(&self, id: AccountId, account: &str) -> Option<(Arc<Spool>, String)> {
+        let spool = Arc::clone(self.spool.as_ref()?);
+        let known = self.store.knowledge().account(id);
+        let key = known.map_or_else(|| account.to_owned(), |known| known.journey.key.clone());
+        Some((spool, key))
+    }
+
+    /// Keeps an event in the spool; the answer carries no step.
+    async fn keep(
+        &self,
+        spool: &Spool,
+        key: &str,
+        arrival: &Arrival,
+        deadline: Instant,
+    ) -> (StatusCode, String) {
+        let kept = spool.keep(key, arrival, self.clock.now());
+        match timeout_at(deadline, kept).await {
+            Ok(Ok(())) => (StatusCode::OK, "success".to_owned()),
+            Ok(Err(refused)) => {
+                let reason = refused.word();
+                tracing::debug!(account.key = key, reason, "event not kept");
+                try_again()
+            }
+            // It may be there, and come again: then its receipt tells.
+            Err(_) => try_again(),
+        }
+    }
+
     /// What puts answers together, where this account's callbacks can carry one, and how long an
     /// answer may take by the account's profile.
     fn replies_for(&self, account: AccountId, format: Format) -> Option<(&Replies, Duration)> {
@@ -218,6 +272,57 @@ impl Doors {
     }
 }
 
+/// Why the store has not taken an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// It said that it cannot.
+    Refused,
+    /// It has said nothing yet, and may still take it.
+    Unanswered,
+    Stopped,
+}
+
+/// What the store says of an event; it has less time where a spool could keep the event instead, and
+/// none once the database is known to be away.
+async fn stored(
+    storing: &mut JoinHandle<Result<Taken, Error>>,
+    spool: Option<&Spool>,
+    deadline: Instant,
+) -> Result<Taken, Late> {
+    let deadline = match spool {
+        Some(_) => deadline - (ANSWER_WITHIN - STORED_WITHIN),
+        None => deadline,
+    };
+    let gone = async {
+        match spool {
+            Some(spool) => spool.gone().await,
+            None => std::future::pending().await,
+        }
+    };
+    let said = tokio::select! {
+        biased;
+        said = storing => said,
+        () = gone => return Err(Late::Unanswered),
+        () = sleep_until(deadline) => return Err(Late::Unanswered),
+    };
+    match said {
+        Ok(Ok(taken)) => Ok(taken),
+        Ok(Err(Error::Stopped)) => Err(Late::Stopped),
+        Ok(Err(error)) => {
+            match (&error, spool) {
+                (Error::Away, Some(spool)) => spool.note_away(),
+                _ => tracing::error!(%error, "an event was not stored"),
+            }
+            Err(Late::Refused)
+        }
+        Err(_) => Err(Late::Refused),
+    }
+}
+
+fn try_again() -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned())
+}
+
 /// Sixteen letters and digits, as the platform's own frames begin.
 pub(super) fn random() -> [u8; 16] {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -229,8 +334,12 @@ pub(super) fn random() -> [u8; 16] {
 
 pub(super) fn refuse(account: &str, refusal: &Refusal) -> (StatusCode, String) {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
-    metrics::counter!("dripwheel_callbacks_refused_total", "reason" => status.as_str().to_owned())
-        .increment(1);
+    // A wrong clock of ours would turn every callback away: that must be seen apart.
+    let reason = match refusal {
+        Refusal::Forbidden(Doubt::Age) => "age".to_owned(),
+        _ => status.as_str().to_owned(),
+    };
+    metrics::counter!("dripwheel_callbacks_refused_total", "reason" => reason).increment(1);
     // At debug: whoever can reach the port can make these, as many as they like.
     tracing::debug!(account.key = account, reason = %refusal.reason(), "callback refused");
     let text = match status {

@@ -16,6 +16,7 @@ pub mod refusal;
 mod reply;
 mod report;
 pub mod signature;
+pub mod spool;
 #[cfg(test)]
 mod vectors;
 pub mod xml;

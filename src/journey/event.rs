@@ -80,7 +80,7 @@ impl Event {
 }
 
 /// An event as it came in: whose, when, and under which key it is recognized if it comes again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
     /// The follower's id on the platform. Empty for events that are about no follower.
     pub openid: String,

@@ -1,18 +1,22 @@
 //! The next step waits for its moment: the loop that turns the wheel.
 //!
 //! Promotion runs a little ahead of the clock, so that at the due millisecond only the intent and
-//! the send remain; the sender never sends early. The scheduler never calls the platform.
+//! the send remain; the sender never sends early. What is overdue is promoted with what the fresh
+//! timers leave of each turn. The scheduler never calls the platform.
 
+pub mod backlog;
 pub mod wheel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::journey::ids::EnrollmentId;
+use crate::scheduler::backlog::{Backlog, Why};
 use crate::scheduler::wheel::{Entry, Wheel};
 use crate::store::shards::Sharding;
 use crate::store::timers::{self, TimerKey};
@@ -28,7 +32,7 @@ pub struct SchedulerSettings {
     pub lead: Duration,
     /// How often all overdue rows are looked for, whatever the ring believes.
     pub sweep_every: Duration,
-    /// Most timers that one tick promotes.
+    /// Most timers that one turn promotes: the fresh ones first, then those that are overdue.
     pub promote_max: usize,
 }
 
@@ -38,7 +42,14 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often rows are looked for that the ring missed; at every tick where other nodes arm some.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
-/// How far back each tick's scan looks for rows that the ring missed.
+/// A timer that is overdue by more no longer goes first.
+const FRESH_BACK: Duration = Duration::from_secs(2);
+
+/// When the ring cannot see so far for all that is near, timers become deliveries before their
+/// lead, a few each turn: so a crowd that is due in one second is no crowd when it comes.
+const CROWD_AHEAD: Duration = Duration::from_secs(60);
+
+/// How far back each scan looks for rows that the ring missed.
 const SCAN_BACK: Duration = Duration::from_secs(120);
 
 /// Rows read from the table at once.
@@ -58,6 +69,9 @@ pub struct Scheduler {
     wheel: Wheel,
     /// The shards that are on it.
     shards: Vec<u16>,
+    backlog: Backlog,
+    /// The ring cannot see far enough ahead.
+    crowded: bool,
     /// When the wheel last turned.
     turned_at: Timestamp,
     scanned_at: Timestamp,
@@ -82,6 +96,8 @@ impl Scheduler {
             settings,
             armed_rx,
             due_tx,
+            backlog: Backlog::default(),
+            crowded: false,
             turned_at: now,
             scanned_at: now,
             swept_at: now,
@@ -107,35 +123,101 @@ impl Scheduler {
         }
     }
 
-    /// One turn: takes in what was armed, loads, promotes what is near. Returns how many timers
-    /// became deliveries.
+    /// One turn: takes in what was armed, loads, promotes what is near and then what is overdue.
+    /// Returns how many timers became deliveries.
     pub async fn run_once(&mut self) -> Result<usize, Error> {
         while let Ok(armed) = self.armed_rx.try_recv() {
             self.take_in(armed);
         }
-        let now = self.clock.now();
+        let (began, now) = (Instant::now(), self.clock.now());
         self.take_shards(now);
         self.turned_at = now;
-        let until = now.plus(self.settings.lead);
-        let (mut promoted, mut taken) = (0, 0);
-        while taken < self.settings.promote_max {
-            let seen_until = self.wheel.span_ends_ms();
-            self.load(now).await?;
-            let limit = self.settings.promote_max - taken;
-            let due = self.wheel.take_due(until.0, limit);
-            // After a jump of the clock the ring stands where nothing has been loaded yet.
-            if due.is_empty() && self.wheel.span_ends_ms() == seen_until {
+        self.leave_behind(now);
+        let most = self.settings.promote_max;
+        let lead = now.plus(self.settings.lead);
+        let (taken, mut promoted) = self.promote_near(lead, most).await?;
+        // However many are fresh: what is overdue goes on, too.
+        let rest = most.saturating_sub(taken).max(most / 10).max(1);
+        promoted += self.promote_overdue(rest).await?;
+        if self.crowded && taken < most {
+            promoted += self.promote_crowd(now).await?;
+        }
+        self.load(None).await?;
+        let sees_until = Timestamp(self.wheel.loaded_until().due_ms);
+        self.crowded = !self.wheel.wants_more() && sees_until < now.plus(CROWD_AHEAD);
+        let scan_every = if self.is_shared() { TICK } else { SCAN_EVERY };
+        if now.since(self.scanned_at) >= scan_every || now < self.scanned_at {
+            promoted += self.scan(now).await?;
+        }
+        if promoted > 0 {
+            metrics::histogram!("dripwheel_promotion_seconds")
+                .record(began.elapsed().as_secs_f64());
+        }
+        self.show(now);
+        Ok(promoted)
+    }
+
+    /// Leaves to the backlog what the ring did not hand out in time, so that nothing stands before
+    /// the timers of now: after downtime, after a jump of the clock, and in a burst.
+    fn leave_behind(&mut self, now: Timestamp) {
+        let fresh_from = now.minus(FRESH_BACK).0;
+        let next = self.wheel.next_due_ms();
+        let late = next.is_some_and(|due_ms| due_ms < fresh_from);
+        if (late || self.wheel.loaded_until().due_ms < fresh_from)
+            && let Some(after) = self.wheel.pass_over(fresh_from)
+        {
+            self.backlog.add(after, fresh_from, Why::Overdue);
+        }
+    }
+
+    /// Promotes at most `limit` timers of the ring that are due at or before `until`; how many it
+    /// took and how many of them were still there.
+    async fn promote_near(
+        &mut self,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(usize, usize), Error> {
+        let (mut taken, mut promoted) = (0, 0);
+        while taken < limit {
+            let seen_until = self.wheel.loaded_until();
+            self.load(Some(until)).await?;
+            let due = self.wheel.take_due(until.0, limit - taken);
+            if due.is_empty() && self.wheel.loaded_until() == seen_until {
                 break;
             }
             taken += due.len();
             promoted += self.promote(due.iter().map(key_of).collect()).await?;
         }
-        let scan_every = if self.is_shared() { TICK } else { SCAN_EVERY };
-        if now.since(self.scanned_at) >= scan_every || now < self.scanned_at {
-            promoted += self.scan(now).await?;
+        Ok((taken, promoted))
+    }
+
+    /// Promotes a part of what is due within the next minute. It waits for its instant at the
+    /// sender, which keeps what it has room for and leaves the rest in the rows.
+    async fn promote_crowd(&mut self, now: Timestamp) -> Result<usize, Error> {
+        let limit = (self.settings.promote_max / 4).max(1);
+        let until = now.plus(CROWD_AHEAD);
+        let (_, promoted) = self.promote_near(until, limit).await?;
+        Ok(promoted)
+    }
+
+    /// Promotes at most `limit` of the timers behind the ring, oldest first.
+    async fn promote_overdue(&mut self, limit: usize) -> Result<usize, Error> {
+        let (mut rest, mut promoted) = (limit, 0);
+        while let Some(walk) = self.backlog.walk().filter(|_| rest > 0) {
+            let page_of = u32::try_from(rest).unwrap_or(PAGE).min(PAGE);
+            let until = Timestamp(walk.until_ms);
+            let page = self.page(key_of(&walk.after), until, page_of).await?;
+            let whole = page.len() < usize::try_from(page_of).unwrap_or(usize::MAX);
+            let last = page.last().map(entry_of);
+            rest -= page.len();
+            let count = self.promote(page).await?;
+            promoted += count;
+            if walk.why == Why::Sweep {
+                count_stragglers(count);
+            }
+            // Only now: a page that could not be promoted is read again.
+            self.backlog.walked(last, whole);
         }
-        let entries = u32::try_from(self.wheel.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("dripwheel_ring_entries").set(f64::from(entries));
         Ok(promoted)
     }
 
@@ -146,6 +228,7 @@ impl Scheduler {
         if shards != self.shards {
             self.shards = shards;
             self.wheel = Wheel::new(now.0, self.settings.ring_entries);
+            self.backlog = Backlog::default();
         }
     }
 
@@ -159,55 +242,70 @@ impl Scheduler {
     async fn scan(&mut self, now: Timestamp) -> Result<usize, Error> {
         self.scanned_at = now;
         let sweep = now.since(self.swept_at) >= self.settings.sweep_every || now < self.swept_at;
-        let after = if sweep {
-            self.swept_at = now;
-            TimerKey::FIRST
-        } else {
-            TimerKey {
-                due_at: now.minus(SCAN_BACK),
-                enrollment: EnrollmentId(i64::MIN),
-            }
-        };
-        let limit = u32::try_from(self.settings.promote_max).unwrap_or(u32::MAX);
+        // What the ring still holds or has not read is no straggler.
+        let known = self.wheel.next_due_ms().unwrap_or(i64::MAX);
+        let known = known.min(self.wheel.loaded_until().due_ms);
         // What another node armed for at once must not wait for the clock to pass it.
-        let until = if self.is_shared() {
-            now.plus(self.settings.lead)
+        let ahead = if self.is_shared() {
+            self.settings.lead
         } else {
-            now
+            Duration::ZERO
         };
-        let missed = timers::page(self.store.read(), &self.shards, after, until, limit).await?;
+        let until = now.plus(ahead).min(Timestamp(known));
+        let walk = self.backlog.walk();
+        if sweep && walk.is_none() {
+            self.swept_at = now;
+            self.backlog.add(Entry::FIRST, until.0, Why::Sweep);
+            return self
+                .promote_overdue(usize::try_from(PAGE).unwrap_or(1))
+                .await;
+        }
+        let overdue_until = walk.map_or(i64::MIN, |walk| walk.until_ms);
+        let after = TimerKey {
+            due_at: now.minus(SCAN_BACK).max(Timestamp(overdue_until)),
+            enrollment: EnrollmentId(i64::MIN),
+        };
+        let missed = self.page(after, until, PAGE).await?;
         if missed.is_empty() {
             return Ok(0);
         }
         let count = self.promote(missed).await?;
         if !self.is_shared() {
-            metrics::counter!("dripwheel_stragglers_total")
-                .increment(u64::try_from(count).unwrap_or(u64::MAX));
+            count_stragglers(count);
         }
         Ok(count)
     }
 
-    /// Fills the ring from the rows, page by page.
-    async fn load(&mut self, now: Timestamp) -> Result<(), Error> {
+    /// Rows of our shards, in the order of their keys.
+    async fn page(
+        &self,
+        after: TimerKey,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<TimerKey>, Error> {
+        timers::page(self.store.read(), &self.shards, after, until, limit).await
+    }
+
+    /// Fills the ring from the rows, page by page; with an instant no further than it takes to hand
+    /// out something that is due by then, or to see that nothing is.
+    async fn load(&mut self, enough: Option<Timestamp>) -> Result<(), Error> {
         while self.wheel.wants_more() {
             let until = Timestamp(self.wheel.span_ends_ms());
             let room = u32::try_from(self.wheel.room()).unwrap_or(u32::MAX);
             let limit = room.min(PAGE);
             let loaded = self.wheel.loaded_until();
-            if loaded.due_ms.saturating_add(1) >= until.0 {
+            let seen = loaded.due_ms.saturating_add(1);
+            if seen >= until.0 || enough.is_some_and(|enough| seen > enough.0) {
                 break;
             }
-            let read = self.store.read();
-            let page = timers::page(read, &self.shards, key_of(&loaded), until, limit).await?;
+            let page = self.page(key_of(&loaded), until, limit).await?;
             let entries: Vec<_> = page.iter().map(entry_of).collect();
             let whole = page.len() < usize::try_from(limit).unwrap_or(usize::MAX);
             self.wheel.load(&entries, whole.then_some(until.0));
-            let near = self
-                .wheel
-                .next_due_ms()
-                .is_some_and(|due_ms| due_ms <= now.0);
-            if whole || near {
-                // What is already due goes first; the rest of the ring can wait for a turn.
+            let next = self.wheel.next_due_ms();
+            let due = next.is_some_and(|due_ms| enough.is_some_and(|enough| due_ms <= enough.0));
+            if whole || due {
+                // What is due goes first; the rest of the ring can wait until it has.
                 break;
             }
         }
@@ -234,11 +332,25 @@ impl Scheduler {
         }
     }
 
+    /// Tells how the ring stands.
+    #[expect(clippy::cast_precision_loss, reason = "gauges take floats")]
+    fn show(&self, now: Timestamp) {
+        metrics::gauge!("dripwheel_ring_entries").set(self.wheel.len() as f64);
+        metrics::gauge!("dripwheel_ring_bytes").set(self.wheel.bytes() as f64);
+        let unread_ms = now
+            .0
+            .saturating_sub(self.wheel.loaded_until().due_ms)
+            .max(0);
+        let lag_ms = self.backlog.lag_ms(now.0).unwrap_or(unread_ms);
+        metrics::gauge!("dripwheel_ring_lag_seconds").set(lag_ms as f64 / 1000.0);
+    }
+
     fn wake_at(&self) -> Timestamp {
         // As the turn saw it: what came near while it lasted is due for the next one.
         let now = self.turned_at;
         let idle = now.plus(if self.is_shared() { TICK } else { SCAN_EVERY });
         match self.wheel.next_due_ms() {
+            _ if self.crowded || self.backlog.walk().is_some() => now.plus(TICK),
             None => idle,
             Some(due_ms) => {
                 let near = Timestamp(due_ms).minus(self.settings.lead);
@@ -246,6 +358,11 @@ impl Scheduler {
             }
         }
     }
+}
+
+fn count_stragglers(count: usize) {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    metrics::counter!("dripwheel_stragglers_total").increment(count);
 }
 
 fn entry_of(key: &TimerKey) -> Entry {

@@ -24,6 +24,25 @@ impl Entry {
         due_ms: i64::MIN,
         enrollment: i64::MIN,
     };
+
+    /// The last key before this one.
+    fn before(self) -> Self {
+        match self.enrollment.checked_sub(1) {
+            Some(enrollment) => Self { enrollment, ..self },
+            None => Self {
+                due_ms: self.due_ms.saturating_sub(1),
+                enrollment: i64::MAX,
+            },
+        }
+    }
+
+    /// The last key that is due before an instant.
+    fn last_before(due_ms: i64) -> Self {
+        Self {
+            due_ms: due_ms.saturating_sub(1),
+            enrollment: i64::MAX,
+        }
+    }
 }
 
 const SLOT_MS: i64 = 1000;
@@ -101,11 +120,7 @@ impl Wheel {
             self.loaded_until = self.loaded_until.max(*entry);
         }
         if let Some(end_ms) = end {
-            let before_end = Entry {
-                due_ms: end_ms.saturating_sub(1),
-                enrollment: i64::MAX,
-            };
-            self.loaded_until = self.loaded_until.max(before_end);
+            self.loaded_until = self.loaded_until.max(Entry::last_before(end_ms));
         }
     }
 
@@ -143,14 +158,7 @@ impl Wheel {
         self.len -= last.len() - keep;
         last.truncate(keep);
         if let Some(lost) = first_lost {
-            // The key just before the first one that was given up.
-            self.loaded_until = match lost.enrollment.checked_sub(1) {
-                Some(enrollment) => Entry { enrollment, ..lost },
-                None => Entry {
-                    due_ms: lost.due_ms - 1,
-                    enrollment: i64::MAX,
-                },
-            };
+            self.loaded_until = lost.before();
         }
     }
 
@@ -192,6 +200,46 @@ impl Wheel {
         due
     }
 
+    /// Gives up whatever is due before an instant: those rows are no longer the ring's, which goes
+    /// on from there. Says after which key they are to be read; `None` when there are none.
+    pub fn pass_over(&mut self, until_ms: i64) -> Option<Entry> {
+        let last = Entry::last_before(until_ms);
+        let mut first: Option<Entry> = None;
+        let mut kept = Vec::new();
+        let target = slot_of(until_ms);
+        loop {
+            let Some(slot) = self.slots.front_mut() else {
+                self.cursor = self.cursor.max(target);
+                break;
+            };
+            let before = slot.len();
+            let passed = slot.iter().filter(|entry| **entry <= last).min();
+            first = [first, passed.copied()].into_iter().flatten().min();
+            slot.retain(|entry| *entry > last);
+            self.len -= before - slot.len();
+            if self.cursor >= target {
+                break;
+            }
+            self.len -= slot.len();
+            kept.append(slot);
+            self.slots.pop_front();
+            self.cursor += 1;
+        }
+        for entry in kept {
+            self.put(entry);
+        }
+        let unread = (self.loaded_until < last).then_some(self.loaded_until);
+        self.loaded_until = self.loaded_until.max(last);
+        let first = first.map(Entry::before);
+        [first, unread].into_iter().flatten().min()
+    }
+
+    /// Memory that the slots have taken, in bytes.
+    pub fn bytes(&self) -> usize {
+        let entries: usize = self.slots.iter().map(Vec::capacity).sum();
+        entries * size_of::<Entry>() + self.slots.capacity() * size_of::<Vec<Entry>>()
+    }
+
     /// Due instant of the earliest timer that the ring holds.
     pub fn next_due_ms(&self) -> Option<i64> {
         let slot = self.slots.iter().find(|slot| !slot.is_empty())?;
@@ -211,13 +259,15 @@ mod tests {
     enum Step {
         Write { after_ms: i64 },
         Tick { pass_ms: i64, limit: usize },
+        PassOver { back_ms: i64 },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let write = (-5_000i64..200_000).prop_map(|after_ms| Step::Write { after_ms });
         let tick =
             (0i64..9_000, 1usize..50).prop_map(|(pass_ms, limit)| Step::Tick { pass_ms, limit });
-        prop::collection::vec(prop_oneof![3 => write, 1 => tick], 1..400)
+        let pass = (0i64..20_000).prop_map(|back_ms| Step::PassOver { back_ms });
+        prop::collection::vec(prop_oneof![9 => write, 3 => tick, 1 => pass], 1..400)
     }
 
     /// Loads pages from the model's rows, as the scheduler does from the table.
@@ -242,7 +292,8 @@ mod tests {
 
     proptest! {
         /// Against a sorted set as model: nothing early, nothing lost, nothing twice, in order
-        /// within a tick, and never more than the cap.
+        /// within a tick, and never more than the cap. What is passed over is found after the key
+        /// that is named for it, and is not handed out any more.
         #[test]
         fn hands_out_what_a_sorted_set_would(steps in steps(), cap in 4usize..64) {
             let mut now = 1_000_000i64;
@@ -265,6 +316,15 @@ mod tests {
                             prop_assert!(entry.due_ms <= now, "early");
                             prop_assert!(rows.remove(entry), "twice or unknown");
                         }
+                    }
+                    Step::PassOver { back_ms } => {
+                        let until_ms = now - back_ms;
+                        let after = wheel.pass_over(until_ms);
+                        let old = rows.range(..Entry { due_ms: until_ms, enrollment: i64::MIN });
+                        let old: Vec<_> = old.copied().collect();
+                        prop_assert!(old.iter().all(|entry| Some(*entry) > after), "unnamed");
+                        prop_assert!(after.is_some() || old.is_empty(), "passed over in silence");
+                        rows.retain(|entry| entry.due_ms >= until_ms);
                     }
                 }
                 prop_assert!(wheel.len() <= cap, "over the cap");

@@ -46,7 +46,7 @@ pub(super) async fn attempt(
     let until = match store
         .leases()
         .holding()
-        .calls_until(key.account, Uptime::now())
+        .calls_until(key.account, send.epoch, Uptime::now())
     {
         Ok(until) => until,
         // Whoever holds the shard next gives it back, or finds that nothing is known of it.

@@ -193,13 +193,11 @@ impl Hand {
                     message_id: message_id(&sends),
                 };
                 // A panic here would leave everybody's intents behind.
+                let holding = self.store.leases().holding();
+                let epoch = sends.iter().map(|(send, _)| send.epoch).min();
+                let until = holding.calls_until(account, epoch.unwrap_or_default(), Uptime::now());
                 let call = async {
-                    match self
-                        .store
-                        .leases()
-                        .holding()
-                        .calls_until(account, Uptime::now())
-                    {
+                    match until {
                         Ok(until) => leashed(until, platform.send_to_many(&cohort)).await,
                         Err(NotHeld) => {
                             let what = "our lease of the account ends";

@@ -8,6 +8,7 @@
 mod attempt;
 pub mod breaker;
 pub mod budget;
+mod depths;
 mod hand;
 pub mod platform;
 pub mod quota;
@@ -32,11 +33,12 @@ use crate::policy::settle::AccountNews;
 use crate::sender::attempt::Done;
 use crate::sender::breaker::Breaker;
 use crate::sender::budget::{MINUTE_USED_UP, next_minute};
+use crate::sender::depths::Depths;
 use crate::sender::hand::{Hand, INTENTS_MAX};
 use crate::sender::platform::{AnswerClass, Platforms};
 use crate::sender::recovery::Recovery;
 use crate::sender::retries::Retries;
-use crate::sender::turns::{QUEUE_MAX, Turns};
+use crate::sender::turns::{READ_MAX, Turns};
 use crate::store::health::AccountRest;
 use crate::store::leases::Held;
 use crate::store::work::DeliveryKey;
@@ -82,6 +84,9 @@ pub struct Sender {
     seen_at: Timestamp,
     /// The shards in which no send of an earlier holder is left.
     recovered: Vec<Held>,
+    /// Leaps of the clock that the turns know of.
+    leaps_seen: u64,
+    depths: Depths,
     attempts: TaskTracker,
 }
 
@@ -100,6 +105,8 @@ impl Sender {
             platforms,
             accounts_seen: 0,
             store,
+            leaps_seen: clock.leaps(),
+            depths: Depths::default(),
             clock,
             due_rx,
             done_tx,
@@ -201,15 +208,17 @@ impl Sender {
     /// The loop. After `stop` it hands nothing more out, waits for the attempts under way, and ends.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            self.take_in();
             // One instant for the whole round, so that what comes due meanwhile ends the sleep.
             let now = self.clock.now();
+            self.take_in(now);
             self.take_accounts(now);
             self.take_learned(now);
             if let Err(error) = self.feed(now).await {
                 tracing::error!(%error, "due deliveries could not be read");
             }
             self.hand_out(now);
+            let knowledge = self.store.knowledge();
+            self.depths.show(self.turns.depths(), knowledge, now);
             let idle = now.plus(Duration::from_secs(1));
             let wake_at = match self.turns.next_at(now) {
                 // Every place is taken: the next one that ends wakes us.
@@ -219,7 +228,7 @@ impl Sender {
             tokio::select! {
                 () = stop.cancelled() => break,
                 due = self.due_rx.recv() => match due {
-                    Some(due) => due.into_iter().for_each(|key| self.turns.push(key)),
+                    Some(due) => due.into_iter().for_each(|key| self.turns.push(key, now)),
                     None => break,
                 },
                 Some(done) = self.done_rx.recv() => self.finish(done),
@@ -242,9 +251,9 @@ impl Sender {
         }
     }
 
-    fn take_in(&mut self) {
+    fn take_in(&mut self, now: Timestamp) {
         while let Ok(due) = self.due_rx.try_recv() {
-            due.into_iter().for_each(|key| self.turns.push(key));
+            due.into_iter().for_each(|key| self.turns.push(key, now));
         }
         while let Ok(done) = self.done_rx.try_recv() {
             self.finish(done);
@@ -261,6 +270,11 @@ impl Sender {
             }
         }
         self.seen_at = now;
+        let leaps = self.clock.leaps();
+        if leaps != self.leaps_seen {
+            self.leaps_seen = leaps;
+            self.turns.ramp_up(now);
+        }
         if now.since(self.looked_at) >= LOOK_EVERY || now < self.looked_at {
             self.looked_at = now;
             self.turns.look_again();
@@ -268,11 +282,12 @@ impl Sender {
         if self.store.hints_lost() {
             self.turns.look_again();
         }
-        let limit = u32::try_from(QUEUE_MAX).unwrap_or(u32::MAX);
-        for (account, after) in self.turns.hungry(now) {
+        let limit = u32::try_from(READ_MAX).unwrap_or(u32::MAX);
+        for wanted in self.turns.hungry(now) {
+            let (account, after) = (wanted.account, wanted.after);
             let rows = deliveries::page(self.store.read(), account, after, limit).await?;
-            let all = rows.len() < QUEUE_MAX;
-            self.turns.fed(account, rows, all);
+            let all = rows.len() < READ_MAX;
+            self.turns.fed(wanted, rows, all, now);
         }
         Ok(())
     }
@@ -316,6 +331,12 @@ impl Sender {
         }
         if let (true, Some(answer)) = (done.called, &done.answer) {
             self.note_success(account, answer.class, now);
+            if matches!(
+                answer.class,
+                AnswerClass::RetrySoon | AnswerClass::NextMinute | AnswerClass::Unknown
+            ) {
+                self.turns.trouble(account, now);
+            }
             let breaker = self.breakers.entry(account).or_default();
             if let Some(until) = breaker.note(answer.class, now) {
                 tracing::warn!(account.id = account.0, %until, detail = %answer.detail,

@@ -15,18 +15,18 @@ pub(super) const REFERENCE_BYTES_MAX: usize = 64;
 
 /// One message that was taken and not reported on yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Awaited {
-    pub(super) account: AccountId,
+pub(crate) struct Awaited {
+    pub(crate) account: AccountId,
     /// The platform's id. Messages that travelled together share one.
-    pub(super) reference: String,
-    pub(super) enrollment: EnrollmentId,
-    pub(super) version: VersionId,
-    pub(super) step: u16,
+    pub(crate) reference: String,
+    pub(crate) enrollment: EnrollmentId,
+    pub(crate) version: VersionId,
+    pub(crate) step: u16,
     /// Number of the report's own entry in the step's history.
-    pub(super) entry: u16,
-    pub(super) carrier: Carrier,
-    pub(super) due_at: Timestamp,
-    pub(super) sent_at: Timestamp,
+    pub(crate) entry: u16,
+    pub(crate) carrier: Carrier,
+    pub(crate) due_at: Timestamp,
+    pub(crate) sent_at: Timestamp,
 }
 
 /// The messages known under these ids.

@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::DatabaseTransaction;
-
 use crate::clock::Timestamp;
 use crate::journey::answer::AnswerClass;
 use crate::journey::carrier::Carrier;
@@ -15,22 +13,23 @@ use crate::journey::receive::{Effects, Source, is_same_follow};
 use crate::policy::fare::Fare;
 use crate::policy::grant::Opener;
 use crate::policy::settle::{self, AccountNews};
-use crate::store::awaited::{self, Awaited};
+use crate::store::awaited::Awaited;
 use crate::store::health::Counts;
 use crate::store::load::{People, Person};
 use crate::store::numbers::Numbers;
-use crate::store::receipts::{self, ReceiptKey};
+use crate::store::receipts::ReceiptKey;
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
+use crate::store::tables::{Beside, Tables};
 use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
-use crate::store::{Error, Knowledge, deliveries, erasure, outcomes, report, tags, timers};
+use crate::store::{Error, Knowledge, erasure, report, tags};
 
 /// A commit under way.
-pub(super) struct Batch<'a> {
-    pub(super) tx: &'a DatabaseTransaction,
+pub(crate) struct Batch<'a, T> {
+    pub(super) tables: &'a T,
     pub(super) knowledge: &'a Knowledge,
     pub(super) moment: &'a Moment,
     /// The next follower's id.
@@ -53,7 +52,7 @@ pub(super) struct Batch<'a> {
 
 /// What a commit amounts to, for metrics.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     pub(super) outcomes: HashMap<Outcome, u64>,
     pub(super) enrolled: u64,
     /// Per answered or ended step: milliseconds after its due instant.
@@ -63,7 +62,8 @@ pub(super) struct Tally {
 }
 
 /// An answer for a caller, to be given after the commit.
-pub(super) enum Answered {
+#[derive(Debug)]
+pub(crate) enum Answered {
     Taken(Taken),
     Acted(Acted),
     Reconciled(Reconciled),
@@ -73,20 +73,20 @@ pub(super) enum Answered {
     Promoted(usize),
 }
 
-impl<'a> Batch<'a> {
+impl<'a, T: Tables> Batch<'a, T> {
     /// Does all `works`, which are in the order of their ranks; one answer for each.
-    pub(super) async fn run(
-        tx: &'a DatabaseTransaction,
+    pub(crate) async fn run(
+        tables: &'a T,
         knowledge: &'a Knowledge,
         moment: &'a Moment,
         numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
         let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
-        let people = People::load(tx, works, knowledge.pseudonyms(), with_consents).await?;
-        let awaited = report::load(tx, works, &people).await?;
+        let people = People::load(tables, works, knowledge.pseudonyms(), with_consents).await?;
+        let awaited = report::load(tables, works, &people).await?;
         let mut batch = Self {
-            tx,
+            tables,
             knowledge,
             moment,
             numbers,
@@ -135,28 +135,23 @@ impl<'a> Batch<'a> {
             });
         }
         let forgotten = batch.forget();
-        erasure::begin(tx, &forgotten).await?;
-        let mut armed = save::save(tx, &batch.people, moment).await?;
-        outcomes::append(tx, &batch.entries).await?;
-        tags::put(tx, &batch.tag_changes).await?;
-        erasure::erase(tx, &forgotten).await?;
-        for (account, reference) in &batch.reported {
-            awaited::delete(tx, *account, reference).await?;
-        }
-        awaited::insert(tx, &batch.newly_awaited).await?;
-        deliveries::delete_void(tx, &batch.void).await?;
-        deliveries::delete(tx, &batch.void_intents, true).await?;
+        let beside = Beside {
+            entries: &batch.entries,
+            tag_changes: &batch.tag_changes,
+            forgotten: &forgotten,
+            reported: &batch.reported,
+            newly_awaited: &batch.newly_awaited,
+            void: &batch.void,
+            void_intents: &batch.void_intents,
+        };
+        let mut armed = save::save(tables, &batch.people, beside, moment).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
         // off the wheel must not become a delivery.
         for work in works {
             if let Work::Promote { keys, .. } = work {
-                let ours: Vec<_> = keys
-                    .iter()
-                    .filter(|key| batch.is_ours(key))
-                    .copied()
-                    .collect();
-                let promoted = timers::take(tx, &ours).await?;
-                deliveries::insert(tx, &promoted).await?;
+                let ours = keys.iter().filter(|key| batch.is_ours(key));
+                let ours: Vec<_> = ours.copied().collect();
+                let promoted = tables.promote(&ours).await?;
                 answers.push(Answered::Promoted(promoted.len()));
                 armed.due.extend(promoted);
             }
@@ -191,7 +186,8 @@ impl<'a> Batch<'a> {
             return Ok(HashSet::new());
         }
         let rows: Vec<_> = arrivals.iter().map(|(_, key, one)| (*key, *one)).collect();
-        let mut fresh = receipts::insert(self.tx, &rows, Source::Told, self.moment.now).await?;
+        let now = self.moment.now;
+        let mut fresh = self.tables.take_receipts(&rows, Source::Told, now).await?;
         // Of two equal events in one commit only the first is fresh.
         let firsts = arrivals
             .iter()

@@ -11,6 +11,7 @@ use sea_orm::{
     TransactionTrait,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::store::batch::{Answered, Batch, Tally};
@@ -181,6 +182,7 @@ impl Commits {
     }
 
     async fn try_commit(&mut self, works: &[Work], holding: Arc<Holding>) -> Result<Done, Failure> {
+        let began = Instant::now();
         let newcomers: usize = works.iter().map(Work::newcomers).sum();
         self.numbers.reserve(&self.connection, newcomers).await?;
         let tx = self.begin().await?;
@@ -205,7 +207,11 @@ impl Commits {
             tally,
         };
         match self.end(tx).await {
-            Ok(()) => Ok(done),
+            Ok(()) => {
+                let took = began.elapsed().as_secs_f64();
+                metrics::histogram!("dripwheel_commit_seconds").record(took);
+                Ok(done)
+            }
             Err(error) if self.trouble(&error) == Trouble::Away => {
                 Err(Failure::Unanswered(Box::new(done)))
             }

@@ -150,11 +150,11 @@ pub(super) async fn delete_void(
 
 /// An intent as it is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Intent {
-    pub(super) key: DeliveryKey,
-    pub(super) fare: Fare,
+pub(crate) struct Intent {
+    pub(crate) key: DeliveryKey,
+    pub(crate) fare: Fare,
     /// Under which its shard is held.
-    pub(super) epoch: i64,
+    pub(crate) epoch: i64,
 }
 
 /// Commits intents: from here on only an answer ends them.

@@ -55,7 +55,7 @@ pub fn enrollment(row: &QueryResult) -> Result<Enrollment, Error> {
 
 /// A plan as it is stored: seconds after the enrollment, `0,600,82800.25`. Short, since every
 /// follower who waits has one, and readable with any SQLite shell.
-fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
+pub(crate) fn write_plan(plan: &[Timestamp], enrolled_at: Timestamp) -> String {
     let offsets = plan.iter().map(|due_at| {
         let offset_ms = due_at.0 - enrolled_at.0;
         let (seconds, ms) = (offset_ms.div_euclid(1000), offset_ms.rem_euclid(1000));
@@ -86,9 +86,10 @@ pub(super) async fn of(
     followers: &[FollowerId],
 ) -> Result<Vec<(Enrollment, Option<Fare>)>, Error> {
     let sending = sending(tx);
+    let theirs = sql::each(tx, "enrollments", "e", "e.id BETWEEN r.first AND r.last");
     let sql = format!(
         "SELECT {COLUMNS}, d.intent_at, d.carrier, d.grant_kind, d.fallback
-         FROM {{rows}} JOIN enrollments AS e ON e.id BETWEEN r.first AND r.last {sending}"
+         FROM {{rows}} {theirs} {sending}"
     );
     let ranges = Rows::of(followers)
         .int("first", |follower| EnrollmentId::range(*follower).0.0)

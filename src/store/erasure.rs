@@ -21,6 +21,7 @@ use crate::store::batch::Batch;
 use crate::store::load::Before;
 use crate::store::shards::Sharding;
 use crate::store::sql::{self, Rows, int, text};
+use crate::store::tables::Tables;
 use crate::store::{Error, followers};
 
 /// What every pseudonym begins with. No openid does: the platform's have no spaces, and callbacks
@@ -34,7 +35,7 @@ const SALT_BYTES: usize = 32;
 
 /// Makes pseudonyms: HMAC-SHA256 over account and openid, under the store's own salt.
 #[derive(Clone)]
-pub(super) struct Pseudonyms {
+pub(crate) struct Pseudonyms {
     /// Has read the salt already.
     keyed: Hmac<Sha256>,
 }
@@ -59,7 +60,7 @@ impl Pseudonyms {
     }
 
     /// The pseudonym of a person on an account.
-    pub(super) fn of(&self, account: AccountId, openid: &str) -> String {
+    pub(crate) fn of(&self, account: AccountId, openid: &str) -> String {
         let mut keyed = self.keyed.clone();
         keyed.update(&account.0.to_be_bytes());
         keyed.update(openid.as_bytes());
@@ -106,11 +107,11 @@ pub fn is_pseudonym(openid: &str) -> bool {
 
 /// Somebody to forget, and the name to forget.
 #[derive(Clone, Debug)]
-pub(super) struct Forgotten {
-    pub(super) follower: FollowerId,
-    pub(super) account: AccountId,
+pub(crate) struct Forgotten {
+    pub(crate) follower: FollowerId,
+    pub(crate) account: AccountId,
     /// Empty when it is not known any more.
-    pub(super) openid: String,
+    pub(crate) openid: String,
 }
 
 /// Deletes what the rows beside the follower's own say of these people: what they wrote, where they
@@ -207,7 +208,7 @@ pub async fn left(
     Ok((left, next))
 }
 
-impl Batch<'_> {
+impl<T: Tables> Batch<'_, T> {
     /// Puts pseudonyms in the place of the names of those who left, and says of whom everything
     /// else is to be deleted: they, and whoever was forgotten before and has had an event since.
     pub(super) fn forget(&mut self) -> Vec<Forgotten> {

@@ -17,6 +17,7 @@ use crate::policy::fare::Fare;
 use crate::policy::{self, Case, Verdict};
 use crate::store::batch::Batch;
 use crate::store::replies::Reply;
+use crate::store::tables::Tables;
 use crate::store::work::{Confirmed, DeliveryKey, Ended, Intended, Offer, Passive, Send};
 
 /// How long the platform is given to come again with a callback whose answer it did not get: it does
@@ -30,7 +31,7 @@ const TRIES_APART_MS: i64 = 1_000;
 /// the answer arrived.
 const ANSWERS_MAX: u16 = 3;
 
-impl Batch<'_> {
+impl<T: Tables> Batch<'_, T> {
     /// Judges a due delivery; on `Send`, its intent is committed with this transaction.
     pub(super) fn intend(&mut self, key: DeliveryKey, only: Option<Carrier>) -> Intended {
         if !self.moment.holding.takes(key.account) {
@@ -139,6 +140,7 @@ impl Batch<'_> {
             version: Arc::clone(version),
             facts,
             fare,
+            epoch: self.moment.holding.epoch(account).unwrap_or_default(),
         })
     }
 
@@ -291,6 +293,7 @@ impl Batch<'_> {
             version: Arc::clone(version),
             facts: policy::facts(&case, enrollment.called_at),
             fare: person.fares.get(&enrollment.id).copied()?,
+            epoch: self.moment.holding.epoch(account_id).unwrap_or_default(),
         })
     }
 

@@ -36,7 +36,7 @@ pub struct Knowledge {
 }
 
 impl Knowledge {
-    pub(in crate::store) fn new(pseudonyms: Pseudonyms) -> Self {
+    pub(crate) fn new(pseudonyms: Pseudonyms) -> Self {
         Self {
             pseudonyms,
             ..Self::default()
@@ -159,7 +159,7 @@ impl Knowledge {
         self.change_pauses(|known| *known = pauses);
     }
 
-    pub(in crate::store) fn change_pauses<T>(
+    pub(crate) fn change_pauses<T>(
         &self,
         change: impl FnOnce(&mut HashMap<AccountId, Pause>) -> T,
     ) -> T {
@@ -172,7 +172,7 @@ impl Knowledge {
         changed
     }
 
-    pub(in crate::store) fn set_catalog(&self, catalog: Catalog) {
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
         write(&self.catalog, Arc::new(catalog));
     }
 
@@ -181,7 +181,7 @@ impl Knowledge {
         &self.authorizers
     }
 
-    pub(in crate::store) fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
+    pub(crate) fn set_accounts(&self, accounts: HashMap<AccountId, Arc<Account>>) {
         self.change_accounts(|known| *known = accounts);
     }
 

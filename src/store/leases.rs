@@ -130,9 +130,15 @@ impl Holding {
     }
 
     /// Until when a call for an account has to have ended; `Err` when none may be begun any more.
-    pub fn calls_until(&self, account: AccountId, now: Uptime) -> Result<Option<Uptime>, NotHeld> {
+    /// The intent's own epoch is asked for: a shard that went and came back is held anew.
+    pub fn calls_until(
+        &self,
+        account: AccountId,
+        epoch: i64,
+        now: Uptime,
+    ) -> Result<Option<Uptime>, NotHeld> {
         let in_time = self.ends_at.is_none_or(|end| now.plus(self.call_max) < end);
-        if in_time && self.epoch(account).is_some() {
+        if in_time && self.epoch(account) == Some(epoch) {
             Ok(self.ends_at)
         } else {
             Err(NotHeld)
@@ -225,11 +231,15 @@ mod tests {
     fn a_call_must_end_within_the_lease() {
         let now = Uptime::now();
         let end = now.plus(CALL_MAX + Duration::from_secs(1));
-        assert_eq!(holding(Some(end)).calls_until(ACCOUNT, now), Ok(Some(end)));
+        assert_eq!(
+            holding(Some(end)).calls_until(ACCOUNT, 3, now),
+            Ok(Some(end))
+        );
         let short = holding(Some(now.plus(CALL_MAX)));
-        assert_eq!(short.calls_until(ACCOUNT, now), Err(NotHeld));
+        assert_eq!(short.calls_until(ACCOUNT, 3, now), Err(NotHeld));
         assert!(short.lasts(now) && !holding(Some(now)).lasts(now));
-        assert_eq!(holding(None).calls_until(ACCOUNT, now), Ok(None));
+        assert_eq!(holding(None).calls_until(ACCOUNT, 3, now), Ok(None));
+        assert_eq!(holding(None).calls_until(ACCOUNT, 2, now), Err(NotHeld));
     }
 
     #[test]

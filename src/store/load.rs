@@ -2,10 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::DatabaseTransaction;
-
 use crate::clock::Timestamp;
-use crate::journey::carrier::Carrier;
 use crate::journey::catalog::Catalog;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
@@ -17,10 +14,11 @@ use crate::policy::consent::Consents;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grants;
 use crate::policy::recall::recall;
+use crate::store::Error;
 use crate::store::erasure::Pseudonyms;
 use crate::store::replies::Reply;
+use crate::store::tables::{Belongings, Tables};
 use crate::store::work::Work;
-use crate::store::{Error, consents, enrollments, followers, grants, replies, sql};
 
 /// One follower as loaded and as changed.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ impl People {
     /// Loads everybody whom `works` are about. Consents only where a sequence could use them: others
     /// need not pay for the question.
     pub(super) async fn load(
-        tx: &DatabaseTransaction,
+        tables: &impl Tables,
         works: &[Work],
         pseudonyms: &Pseudonyms,
         with_consents: bool,
@@ -99,17 +97,17 @@ impl People {
         let mut found = Vec::new();
         if !names.is_empty() {
             let names: Vec<_> = names.into_iter().collect();
-            for (follower, asked) in followers::by_openid(tx, pseudonyms, &names).await? {
+            for (follower, asked) in tables.followers_named(pseudonyms, &names).await? {
                 people.ids.insert((follower.account, asked), follower.id);
                 found.push(follower);
             }
         }
-        if sql::has_other_writers(tx) {
+        if tables.has_other_writers() {
             // Locked all at once in the order of ids, and read as nobody changes them any more.
             ids.extend(found.drain(..).map(|follower| follower.id));
         }
         let ids: Vec<_> = ids.into_iter().collect();
-        found.extend(followers::by_id(tx, &ids).await?);
+        found.extend(tables.followers(&ids).await?);
         for follower in found {
             let id = follower.id;
             let person = Person::new(Passages {
@@ -118,44 +116,44 @@ impl People {
             });
             people.by_id.insert(id, person);
         }
-        people.load_passages(tx, with_consents).await?;
+        people.load_passages(tables, with_consents).await?;
         Ok(people)
     }
 
     async fn load_passages(
         &mut self,
-        tx: &DatabaseTransaction,
+        tables: &impl Tables,
         with_consents: bool,
     ) -> Result<(), Error> {
         if self.by_id.is_empty() {
             return Ok(());
         }
         let ids: Vec<_> = self.by_id.keys().copied().collect();
-        let mut replying = Vec::new();
-        for (enrollment, fare) in enrollments::of(tx, &ids).await? {
+        let Belongings {
+            enrollments,
+            replies,
+            consents,
+            grants,
+        } = tables.belongings(&ids, with_consents).await?;
+        for (enrollment, fare) in enrollments {
             if let Some(person) = self.by_id.get_mut(&enrollment.id.follower()) {
                 if let Some(fare) = fare {
-                    if fare.carrier == Carrier::PassiveReply {
-                        replying.push(enrollment.id);
-                    }
                     person.fares.insert(enrollment.id, fare);
                 }
                 person.passages.enrollments.push(enrollment);
             }
         }
-        for reply in replies::of(tx, &replying).await? {
+        for reply in replies {
             if let Some(person) = self.by_id.get_mut(&reply.enrollment.follower()) {
                 person.replies.push(reply);
             }
         }
-        if with_consents {
-            for (follower, consent) in consents::of(tx, &ids).await? {
-                if let Some(person) = self.by_id.get_mut(&follower) {
-                    person.consents.0.push(consent);
-                }
+        for (follower, consent) in consents {
+            if let Some(person) = self.by_id.get_mut(&follower) {
+                person.consents.0.push(consent);
             }
         }
-        for (follower, grant) in grants::of(tx, &ids).await? {
+        for (follower, grant) in grants {
             if let Some(person) = self.by_id.get_mut(&follower) {
                 person.grants.0.push(grant);
             }

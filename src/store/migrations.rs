@@ -2,33 +2,62 @@
 //!
 //! Each number stands there twice, once in the words of each database.
 
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::prelude::*;
 
 use crate::store::shards::Sharding;
-use crate::store::{Error, sql};
+use crate::store::writer::jittered;
+use crate::store::{Error, Unusable, sql};
 
-/// Of the lock that nodes of a shared store take before they look at the schema: any number that
-/// nobody else takes.
-const LOCK: i64 = 0x6472_6970;
+/// How often a schema that others may be changing is brought up to date.
+const TRIES_MAX: u32 = 10;
 
-/// Brings the schema to the newest number; each file in a transaction of its own. Of nodes that start
-/// at once, one does, and the others wait for it. The pool has one connection, which holds the lock.
+/// Longest pause between two tries.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Brings the schema to the newest number; each file in a transaction of its own. Of several nodes
+/// that start at once one is first with each file: the others find it done when they try again.
 pub(super) async fn apply(connection: &sea_orm::DatabaseConnection) -> Result<(), Error> {
-    let shared = Sharding::of(connection) == Sharding::Many;
-    if shared {
-        // Longer than a statement mostly may: another node may be changing large tables.
-        sql::run(connection, "SET statement_timeout = 0", []).await?;
-        sql::run(connection, "SET lock_timeout = 0", []).await?;
-        sql::run(connection, "SELECT pg_advisory_lock(?1)", [LOCK.into()]).await?;
+    known(connection).await?;
+    let mut tries = match Sharding::of(connection) {
+        Sharding::One => 1,
+        Sharding::Many => TRIES_MAX,
+    };
+    loop {
+        tries -= 1;
+        match Files::up(connection, None).await {
+            Err(error) if tries > 0 => {
+                tracing::debug!(%error, "migrations: another node may be at them");
+                tokio::time::sleep(jittered(TRY_PAUSE)).await;
+            }
+            done => return Ok(done?),
+        }
     }
-    let applied = Files::up(connection, None).await;
-    if shared {
-        sql::run(connection, "SELECT pg_advisory_unlock(?1)", [LOCK.into()]).await?;
-        sql::run(connection, "RESET lock_timeout", []).await?;
-        sql::run(connection, "RESET statement_timeout", []).await?;
+}
+
+/// Whether there is a schema of ours at all. One that a later version of this program has changed is
+/// refused: nobody knows what its rows mean.
+pub(super) async fn known(connection: &sea_orm::DatabaseConnection) -> Result<bool, Error> {
+    let exists = sql::dialect(
+        connection,
+        "SELECT count(*) FROM sqlite_master WHERE name = 'seaql_migrations'",
+        "SELECT CAST(count(to_regclass('seaql_migrations')) AS BIGINT)",
+    );
+    let row = sql::first(connection, exists, []).await?;
+    if row.map_or(Ok(0), |row| sql::int(&row, 0))? == 0 {
+        return Ok(false);
     }
-    Ok(applied?)
+    let applied = "SELECT version FROM seaql_migrations ORDER BY version";
+    let ours = Files::migrations();
+    for row in sql::all(connection, applied, []).await? {
+        let migration = sql::text(&row, 0)?;
+        if !ours.iter().any(|file| file.name() == migration) {
+            return Err(Unusable::NewerSchema { migration }.into());
+        }
+    }
+    Ok(true)
 }
 
 struct Files;
@@ -52,7 +81,8 @@ impl MigratorTrait for Files {
             file!("0004_sync"),
             file!("0005_health"),
             file!("0006_nodes"),
-            file!("0007_asked"),
+            file!("0007_retention"),
+            file!("0008_asked"),
         ]
     }
 }

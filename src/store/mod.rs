@@ -11,8 +11,8 @@ pub mod assets;
 pub mod audit;
 pub mod audit_log;
 pub mod authorizers;
-mod awaited;
-mod batch;
+pub(crate) mod awaited;
+pub(crate) mod batch;
 mod commit;
 pub mod components;
 mod consents;
@@ -32,31 +32,37 @@ pub mod leases;
 mod load;
 mod migrations;
 pub mod nodes;
-mod numbers;
+pub(crate) mod numbers;
 pub mod outcomes;
 pub mod overview;
 pub mod pauses;
 mod postgres;
+pub mod reach;
 pub mod receipts;
 pub mod reconcile;
 pub mod replays;
-mod replies;
+pub(crate) mod replies;
 mod report;
-mod save;
+pub mod retention;
+pub(crate) mod save;
 pub mod sessions;
 pub mod shards;
+pub mod spool;
 mod sql;
 mod sqlite;
 pub mod syncs;
+pub(crate) mod tables;
 pub mod tags;
 pub mod timeline;
 pub mod timers;
 pub mod tokens;
 mod trouble;
+pub mod unusable;
 pub mod versions;
 pub mod work;
 mod writer;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,10 +84,11 @@ use leases::{Holding, Leases};
 use nodes::Member;
 use numbers::Numbers;
 use shards::Sharding;
+pub use unusable::{Unusable, shown_url};
 pub use writer::Writer;
 
 /// How a store is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreSettings {
     /// `sqlite://path`, whose file is made when it is not there, or `postgres://…`.
     pub url: String,
@@ -92,6 +99,17 @@ pub struct StoreSettings {
     /// How long a node that shares a store keeps its shards without being heard of. At least twice as
     /// long as a call to a platform.
     pub lease: Duration,
+}
+
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings")
+            .field("url", &shown_url(&self.url))
+            .field("lead", &self.lead)
+            .field("node", &self.node)
+            .field("lease", &self.lease)
+            .finish()
+    }
 }
 
 /// How long a lease lasts unless it is said otherwise.
@@ -158,6 +176,7 @@ impl Store {
     ) -> Result<(Arc<Self>, mpsc::Receiver<work::Armed>), Error> {
         let mut embedded = None;
         let (write, read) = if postgres::is_url(&settings.url) {
+            postgres::look(&settings.url, true).await?;
             let write = postgres::connect_writer(&settings.url).await?;
             migrations::apply(&write).await?;
             (write, postgres::connect_readers(&settings.url).await?)
@@ -292,6 +311,12 @@ impl Store {
         self.reconcile.notified().await;
     }
 
+    /// Bytes of an embedded store's write-ahead log.
+    pub fn wal_bytes(&self) -> Option<u64> {
+        let wal = sqlite::wal_of(self.path.as_ref()?);
+        Some(std::fs::metadata(wal).map_or(0, |meta| meta.len()))
+    }
+
     /// Bytes of the database and its write-ahead log on disk, as far as they can be told.
     pub async fn disk_bytes(&self) -> Result<u64, Error> {
         let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
@@ -323,16 +348,34 @@ impl Store {
     }
 }
 
+/// Makes the tables of this release in a PostgreSQL that has none, or those of an earlier one. `Store::open`
+/// does the same; on its own it is for preparing a database that nobody runs on yet.
+///
+/// # Errors
+/// When the database cannot be reached or changed.
+pub async fn prepare(url: &str) -> Result<(), Error> {
+    let write = postgres::connect_writer(url).await?;
+    let applied = migrations::apply(&write).await;
+    write.close().await?;
+    applied
+}
+
 /// Opens an existing store for reading only, also while another process writes it.
 pub async fn open_to_read(url: &str) -> Result<DatabaseConnection, Error> {
-    if postgres::is_url(url) {
-        return postgres::connect_readers(url).await;
+    let read = if postgres::is_url(url) {
+        postgres::look(url, false).await?;
+        postgres::connect_readers(url).await?
+    } else {
+        let path = sqlite::path_of(url)?;
+        if !path.exists() {
+            return Err(Error::Missing(path.display().to_string()));
+        }
+        sqlite::connect_readers(&path).await?
+    };
+    if !migrations::known(&read).await? {
+        return Err(Error::Missing(shown_url(url)));
     }
-    let path = sqlite::path_of(url)?;
-    if !path.exists() {
-        return Err(Error::Missing(path.display().to_string()));
-    }
-    sqlite::connect_readers(&path).await
+    Ok(read)
 }
 
 /// Why a store cannot do what was asked.
@@ -342,6 +385,8 @@ pub enum Error {
     Url,
     #[error("no database at {0}: start `dripwheel serve` or `dripwheel demo` once to make it")]
     Missing(String),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     #[error("{0} is in use by another dripwheel: stop it first, or use another database")]
     InUse(String),
     #[error("SQLite {0} can corrupt a database in WAL mode: build with 3.51.3 or later")]

@@ -14,7 +14,7 @@ const BLOCK: i64 = 1024;
 
 /// Numbers that nobody else will use.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     sharding: Sharding,
     blocks: VecDeque<Range<i64>>,
 }
@@ -23,12 +23,20 @@ impl Numbers {
     /// All numbers behind the highest in use, or none yet where they are taken in blocks.
     pub(super) async fn load(connection: &DatabaseConnection) -> Result<Self, Error> {
         let sharding = Sharding::of(connection);
-        let mut blocks = VecDeque::new();
         if sharding == Sharding::One {
             let highest = followers::highest_id(connection).await?;
-            blocks.push_back(highest + 1..i64::MAX);
+            return Ok(Self::of(sharding, highest + 1..i64::MAX));
         }
+        let blocks = VecDeque::new();
         Ok(Self { sharding, blocks })
+    }
+
+    /// These numbers.
+    pub(crate) fn of(sharding: Sharding, numbers: Range<i64>) -> Self {
+        Self {
+            sharding,
+            blocks: VecDeque::from([numbers]),
+        }
     }
 
     /// Makes sure that `count` more can be given. What is taken and not used is lost, and never missed.

@@ -97,7 +97,7 @@ pub struct Page<T> {
 /// One account by the operator's name for it.
 pub async fn account(read: &DatabaseConnection, key: &str) -> Result<Option<Standing>, Error> {
     let row = account::Entity::find()
-        .filter(account::Column::Key.eq(key))
+        .filter(account::Column::Key.eq(sql::storable(key)))
         .one(read)
         .await?;
     Ok(row.map(Standing::from))
@@ -160,15 +160,16 @@ pub async fn tally(read: &DatabaseConnection) -> Result<Tally, Error> {
     Ok(tally)
 }
 
+/// What `timeline::entry` reads, and whose it is.
 const HAPPENED: &str = "o.enrollment_id, o.step, o.entry, o.result, o.steps, o.due_at, o.at,
-    o.code, o.detail, o.account_id, o.version_id, f.openid";
+    o.code, o.detail, o.carrier, o.account_id, o.version_id, f.openid";
 
 fn happened(row: &QueryResult) -> Result<Happened, Error> {
     Ok(Happened {
         entry: timeline::entry(row)?,
-        account: AccountId(int(row, 9)?),
-        version: VersionId(int(row, 10)?),
-        openid: text(row, 11)?,
+        account: AccountId(int(row, 10)?),
+        version: VersionId(int(row, 11)?),
+        openid: text(row, 12)?,
     })
 }
 
@@ -295,7 +296,7 @@ pub async fn versions(
     limit: u32,
 ) -> Result<Page<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
-        .filter(sequence_version::Column::Sequence.eq(sequence))
+        .filter(sequence_version::Column::Sequence.eq(sql::storable(sequence)))
         .filter(sequence_version::Column::Id.lt(before.unwrap_or(i64::MAX)))
         .order_by_desc(sequence_version::Column::Id)
         .limit(u64::from(limit) + 1)

@@ -53,7 +53,7 @@ fn kind(word: &str) -> usize {
 }
 
 /// Cuts a text to at most `bytes_max` bytes at a character's border.
-pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
@@ -64,6 +64,15 @@ fn kind_of(event: &Event, source: Source) -> usize {
         (Event::Unfollowed, Source::Found { .. }) => MISSED,
         (event, _) => event.word(),
     })
+}
+
+/// What is kept of an event: its kind's number, and what distinguishes it from others of its kind.
+pub(crate) fn kept(event: &Event, source: Source) -> (usize, Option<&str>) {
+    let detail = cut(event.detail(), DETAIL_BYTES_MAX);
+    (
+        kind_of(event, source),
+        Some(detail).filter(|one| !one.is_empty()),
+    )
 }
 
 /// Takes events in; returns the keys of those that were not known yet.
@@ -79,11 +88,10 @@ pub(super) async fn insert(
         .int("created_at", |(key, _)| key.created_at.0)
         .int("digest", |(key, _)| key.digest)
         .int("kind", |(_, arrival)| {
-            i64::try_from(kind_of(&arrival.event, source)).unwrap_or_default()
+            i64::try_from(kept(&arrival.event, source).0).unwrap_or_default()
         })
         .text_or_none("detail", |(_, arrival)| {
-            let detail = cut(arrival.event.detail(), DETAIL_BYTES_MAX);
-            (!detail.is_empty()).then(|| detail.to_owned())
+            kept(&arrival.event, source).1.map(str::to_owned)
         });
     let fresh = sql::all_over(
         tx,

@@ -10,7 +10,8 @@ use crate::journey::ids::{AccountId, FollowerId};
 use crate::journey::receive::Source;
 use crate::store::batch::Batch;
 use crate::store::receipts::ReceiptKey;
-use crate::store::{Error, receipts, tags};
+use crate::store::tables::Tables;
+use crate::store::{Error, tags};
 
 /// What the platform says of one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ struct Missed<'a> {
     found: &'a Found,
 }
 
-impl Batch<'_> {
+impl<T: Tables> Batch<'_, T> {
     /// Takes in what the platform says: a follow or an unfollow of which we knew nothing becomes an
     /// event of its own, and of the others language and tags are brought up to date.
     pub(super) async fn reconcile(
@@ -124,7 +125,8 @@ impl Batch<'_> {
         }
         let rows: Vec<_> = missed.iter().map(|one| (one.key, &one.arrival)).collect();
         let source = Source::Found { enrolls: false };
-        let mut fresh = receipts::insert(self.tx, &rows, source, self.moment.now).await?;
+        let now = self.moment.now;
+        let mut fresh = self.tables.take_receipts(&rows, source, now).await?;
         for one in missed {
             let fresh = fresh.remove(&one.key);
             let source = Source::Found {
@@ -159,7 +161,7 @@ impl Batch<'_> {
             }
         }
         let ids: Vec<_> = said.keys().copied().collect();
-        let mut pending = tags::pending(self.tx, account, &ids).await?;
+        let mut pending = self.tables.pending_tags(account, &ids).await?;
         for (id, (language, tags)) in said {
             let Some(person) = self.people.by_id.get_mut(&id) else {
                 continue;

@@ -9,15 +9,15 @@ use crate::store::sql::{self, Rows, instant, int, small};
 
 /// One passive reply whose end is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) enrollment: EnrollmentId,
+pub(crate) struct Reply {
+    pub(crate) enrollment: EnrollmentId,
     /// The receipt of the callback that it answers, within the follower's.
-    pub(super) created_at: Timestamp,
-    pub(super) digest: i64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) digest: i64,
     /// How often the platform was given it.
-    pub(super) answers: u16,
+    pub(crate) answers: u16,
     /// The last time.
-    pub(super) answered_at: Timestamp,
+    pub(crate) answered_at: Timestamp,
 }
 
 /// The replies of these enrollments.

@@ -1,8 +1,6 @@
 //! What the platform tells later: reports on messages that it took, and consents.
 
-use std::collections::HashMap;
-
-use sea_orm::DatabaseTransaction;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::clock::Timestamp;
 use crate::journey::event::{Event, Report};
@@ -11,9 +9,10 @@ use crate::journey::outcome::{Outcome, OutcomeEntry};
 use crate::journey::sequence::Fallback;
 use crate::policy::consent::Consents;
 use crate::store::Error;
-use crate::store::awaited::{self, Awaited, REFERENCE_BYTES_MAX};
+use crate::store::awaited::{Awaited, REFERENCE_BYTES_MAX};
 use crate::store::batch::Batch;
 use crate::store::load::People;
+use crate::store::tables::Tables;
 use crate::store::work::Work;
 
 /// The messages that a commit's reports are about.
@@ -21,16 +20,16 @@ pub(super) type Reports = HashMap<(AccountId, String), Vec<Awaited>>;
 
 /// Loads the messages that `works` report on.
 pub(super) async fn load(
-    tx: &DatabaseTransaction,
+    tables: &impl Tables,
     works: &[Work],
     people: &People,
 ) -> Result<Reports, Error> {
-    let references: Vec<_> = works
-        .iter()
-        .flat_map(|work| reported(work, people))
-        .collect();
+    let references = works.iter().flat_map(|work| reported(work, people));
+    // Each once: a report may come twice in one commit.
+    let references: BTreeSet<_> = references.collect();
+    let references: Vec<_> = references.into_iter().collect();
     let mut awaited = Reports::new();
-    for one in awaited::by_reference(tx, &references).await? {
+    for one in tables.awaited(&references).await? {
         let key = (one.account, one.reference.clone());
         awaited.entry(key).or_default().push(one);
     }
@@ -104,7 +103,7 @@ pub(super) fn apply_consents(consents: &mut Consents, event: &Event, ours: bool)
     }
 }
 
-impl Batch<'_> {
+impl<T: Tables> Batch<'_, T> {
     /// Adds a report to the history of the steps that it is about; says whether there are any.
     pub(super) fn report(
         &mut self,

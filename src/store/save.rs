@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use sea_orm::DatabaseTransaction;
-
 use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::Enrollment;
@@ -15,45 +13,46 @@ use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::policy::consent::Consent;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grant;
+use crate::store::Error;
 use crate::store::deliveries::Intent;
 use crate::store::leases::Holding;
 use crate::store::load::{People, Person};
 use crate::store::replies::Reply;
+use crate::store::tables::{Beside, Tables};
 use crate::store::timers::TimerKey;
 use crate::store::work::{Armed, DeliveryKey};
-use crate::store::{Error, consents, deliveries, enrollments, followers, grants, replies, timers};
 
 /// When the commit is, and for whom.
 #[derive(Clone, Debug)]
-pub(super) struct Moment {
-    pub(super) now: Timestamp,
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
     /// What is due before this instant becomes a delivery at once.
-    pub(super) lead_until: Timestamp,
+    pub(crate) lead_until: Timestamp,
     /// The shards that are ours.
-    pub(super) holding: Arc<Holding>,
+    pub(crate) holding: Arc<Holding>,
 }
 
 /// The rows to touch, collected over everybody.
 #[derive(Debug, Default)]
-struct Changes<'a> {
-    new_followers: Vec<&'a Follower>,
-    followers: Vec<&'a Follower>,
-    renamed: Vec<&'a Follower>,
-    grants: Vec<(FollowerId, Grant)>,
-    new_enrollments: Vec<(AccountId, &'a Enrollment)>,
-    enrollments: Vec<&'a Enrollment>,
-    replanned: Vec<&'a Enrollment>,
-    disarmed: Vec<DeliveryKey>,
-    answered: Vec<DeliveryKey>,
+pub(crate) struct Changes<'a> {
+    pub(crate) new_followers: Vec<&'a Follower>,
+    pub(crate) followers: Vec<&'a Follower>,
+    pub(crate) renamed: Vec<&'a Follower>,
+    pub(crate) grants: Vec<(FollowerId, Grant)>,
+    pub(crate) new_enrollments: Vec<(AccountId, &'a Enrollment)>,
+    pub(crate) enrollments: Vec<&'a Enrollment>,
+    pub(crate) replanned: Vec<&'a Enrollment>,
+    pub(crate) disarmed: Vec<DeliveryKey>,
+    pub(crate) answered: Vec<DeliveryKey>,
     /// Intents of deliveries that have a row, and of those that are due for the first time.
-    intended: Vec<Intent>,
-    new_intents: Vec<Intent>,
-    given_back: Vec<DeliveryKey>,
-    consents: Vec<(FollowerId, &'a Consent)>,
-    replies: Vec<Reply>,
-    ended_replies: Vec<EnrollmentId>,
-    new_timers: Vec<DeliveryKey>,
-    new_deliveries: Vec<DeliveryKey>,
+    pub(crate) intended: Vec<Intent>,
+    pub(crate) new_intents: Vec<Intent>,
+    pub(crate) given_back: Vec<DeliveryKey>,
+    pub(crate) consents: Vec<(FollowerId, &'a Consent)>,
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) ended_replies: Vec<EnrollmentId>,
+    pub(crate) new_timers: Vec<DeliveryKey>,
+    pub(crate) new_deliveries: Vec<DeliveryKey>,
 }
 
 /// Which row wakes an enrollment.
@@ -89,6 +88,35 @@ fn intent(key: DeliveryKey, fare: Fare, moment: &Moment) -> Intent {
 }
 
 impl<'a> Changes<'a> {
+    /// The changes of everybody, in the order of their keys: B-trees take sorted rows several times
+    /// as fast.
+    fn of(people: &'a People, moment: &Moment) -> Self {
+        let mut changes = Self::default();
+        for person in people.by_id.values() {
+            changes.add(person, moment);
+        }
+        changes.new_followers.sort_by_key(|follower| follower.id);
+        changes.new_enrollments.sort_by_key(|(_, one)| one.id);
+        changes
+            .new_timers
+            .sort_by_key(|key| (key.due_at, key.enrollment));
+        changes
+    }
+
+    /// What was armed of ours.
+    fn into_armed(self, moment: &Moment) -> Armed {
+        let ours = |key: &&DeliveryKey| moment.holding.epoch(key.account).is_some();
+        let timers = self.new_timers.iter().filter(ours);
+        let timers = timers.map(|key| TimerKey {
+            due_at: key.due_at,
+            enrollment: key.enrollment,
+        });
+        Armed {
+            timers: timers.collect(),
+            due: self.new_deliveries,
+        }
+    }
+
     fn add(&mut self, person: &'a Person, moment: &Moment) {
         let follower = &person.passages.follower;
         match &person.before {
@@ -212,48 +240,14 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Writes the changes of everybody; says what was armed.
+/// Writes the changes of everybody, and what goes beside them; says what was armed.
 pub(super) async fn save(
-    tx: &DatabaseTransaction,
+    tables: &impl Tables,
     people: &People,
+    beside: Beside<'_>,
     moment: &Moment,
 ) -> Result<Armed, Error> {
-    let mut changes = Changes::default();
-    for person in people.by_id.values() {
-        changes.add(person, moment);
-    }
-    // In the order of their keys: B-trees take sorted rows several times as fast.
-    changes.new_followers.sort_by_key(|follower| follower.id);
-    changes.new_enrollments.sort_by_key(|(_, one)| one.id);
-    changes
-        .new_timers
-        .sort_by_key(|key| (key.due_at, key.enrollment));
-    followers::insert(tx, &changes.new_followers).await?;
-    followers::update(tx, &changes.followers).await?;
-    followers::rename(tx, &changes.renamed).await?;
-    grants::put(tx, &changes.grants).await?;
-    consents::put(tx, &changes.consents).await?;
-    replies::put(tx, &changes.replies).await?;
-    replies::delete(tx, &changes.ended_replies).await?;
-    enrollments::insert(tx, &changes.new_enrollments).await?;
-    enrollments::update(tx, &changes.enrollments).await?;
-    enrollments::replan(tx, &changes.replanned).await?;
-    timers::delete(tx, &changes.disarmed).await?;
-    deliveries::delete(tx, &changes.disarmed, false).await?;
-    deliveries::delete(tx, &changes.answered, true).await?;
-    deliveries::intend(tx, &changes.intended, moment.now).await?;
-    deliveries::insert_intents(tx, &changes.new_intents, moment.now).await?;
-    deliveries::give_back(tx, &changes.given_back).await?;
-    timers::insert(tx, &changes.new_timers).await?;
-    deliveries::insert(tx, &changes.new_deliveries).await?;
-    let ours = |key: &&DeliveryKey| moment.holding.epoch(key.account).is_some();
-    let timers = changes.new_timers.iter().filter(ours);
-    let timers = timers.map(|key| TimerKey {
-        due_at: key.due_at,
-        enrollment: key.enrollment,
-    });
-    Ok(Armed {
-        timers: timers.collect(),
-        due: changes.new_deliveries,
-    })
+    let changes = Changes::of(people, moment);
+    tables.write(&changes, &beside, moment.now).await?;
+    Ok(changes.into_armed(moment))
 }

@@ -5,6 +5,11 @@
 //! JSON array that `json_each` unfolds, PostgreSQL as one array for each column that `UNNEST`
 //! unfolds; either way the statement is prepared once, whatever the number of rows. What the two
 //! spell differently is written down once, in `dialect`.
+//!
+//! PostgreSQL has no text with a NUL in it. The doors let none in; whichever gets this far all the
+//! same is another character, so that one bad text never fails the commit of everybody else's.
+
+use std::borrow::Cow;
 
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 
@@ -81,12 +86,41 @@ pub(super) fn dialect<'a>(
     }
 }
 
+/// Joins to each row of a set those of a table, under a name, that a condition finds.
+///
+/// PostgreSQL would begin with the table where it takes a condition for weaker than it is: a range
+/// counts as a part of the whole, whatever its ends. `OFFSET 0` keeps it from taking the two apart.
+pub(super) fn each(on: &impl ConnectionTrait, table: &str, name: &str, found: &str) -> String {
+    match on.get_database_backend() {
+        DbBackend::Postgres => format!(
+            "CROSS JOIN LATERAL (SELECT * FROM {table} AS {name} WHERE {found} OFFSET 0) AS {name}"
+        ),
+        _ => format!("CROSS JOIN {table} AS {name} ON {found}"),
+    }
+}
+
 /// Whether rows must be locked by hand: PostgreSQL lets several nodes write at once.
 pub(super) fn has_other_writers(on: &impl ConnectionTrait) -> bool {
     on.get_database_backend() == DbBackend::Postgres
 }
 
+/// A text as it can be stored, and is to be looked for.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        return Cow::Owned(text.replace('\0', "\u{FFFD}"));
+    }
+    Cow::Borrowed(text)
+}
+
+fn without_nul(value: Value) -> Value {
+    match value {
+        Value::String(Some(text)) if text.contains('\0') => storable(&text).into_owned().into(),
+        other => other,
+    }
+}
+
 fn statement(backend: DbBackend, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
+    let values = values.into_iter().map(without_nul);
     if backend == DbBackend::Postgres {
         return Statement::from_sql_and_values(backend, sql.replace('?', "$"), values);
     }
@@ -140,7 +174,12 @@ impl<'a, T> Rows<'a, T> {
         name: &'static str,
         value: impl Fn(&T) -> Option<String>,
     ) -> Self {
-        let values = self.items.iter().map(value).collect();
+        let storable = |text: String| match storable(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(other) => other,
+        };
+        let values = self.items.iter().map(value);
+        let values = values.map(|text| text.map(storable)).collect();
         self.columns.push((name, Column::Text(values)));
         self
     }

@@ -18,6 +18,9 @@ const ROWS_AT_ONCE: usize = 2048;
 /// Connections for reading: API, console, and the wheel's loader.
 const READERS_MAX: u32 = 4;
 
+/// Size of a spool's pages.
+const PAGE_BYTES: u64 = 4096;
+
 /// The file behind a `sqlite://` URL.
 pub(super) fn path_of(url: &str) -> Result<PathBuf, Error> {
     let path = url.strip_prefix("sqlite://").unwrap_or_default();
@@ -93,6 +96,28 @@ pub(super) async fn connect_writer(path: &Path) -> Result<DatabaseConnection, Er
     Ok(connection)
 }
 
+/// The one connection of a spool, as durable; its file never has more than so many bytes. What is
+/// deleted is overwritten: people are in it whom somebody may ask us to forget.
+pub(super) async fn connect_spool(
+    path: &Path,
+    bytes_max: u64,
+) -> Result<DatabaseConnection, Error> {
+    let pages_max = (bytes_max / PAGE_BYTES).to_string();
+    let connection = connect(path, 1, move |options| {
+        options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("page_size", PAGE_BYTES.to_string())
+            .pragma("max_page_count", pages_max.clone())
+            .pragma("secure_delete", "on")
+            .pragma("journal_size_limit", "67108864")
+    })
+    .await?;
+    check_version(&connection).await?;
+    Ok(connection)
+}
+
 /// Connections that can only read, and never checkpoint.
 pub(super) async fn connect_readers(path: &Path) -> Result<DatabaseConnection, Error> {
     connect(path, READERS_MAX, |options| {
@@ -108,7 +133,7 @@ pub(super) async fn connect_readers(path: &Path) -> Result<DatabaseConnection, E
 async fn connect(
     path: &Path,
     connections_max: u32,
-    tune: fn(SqliteConnectOptions) -> SqliteConnectOptions,
+    tune: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions + Send + Sync + 'static,
 ) -> Result<DatabaseConnection, Error> {
     let mut options = ConnectOptions::new("sqlite://placeholder");
     let path = path.to_owned();

@@ -5,11 +5,12 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, FollowerId};
+use crate::store::shards::Sharding;
 use crate::store::sql::{self, Rows, flag, instant, int, small, text};
 use crate::store::{Error, Store, followers, receipts};
 
-/// Ids that one look for unlisted or outdated followers passes over: it reads everybody's rows, so
-/// that no index has to be kept up with every follow.
+/// Rows that one look for unlisted or outdated followers passes over: it reads everybody's, so that no
+/// index has to be kept up with every follow.
 const WINDOW: i64 = 200_000;
 
 /// Longest detail that is kept, in bytes.
@@ -283,9 +284,10 @@ pub async fn news(
 ) -> Result<Vec<String>, Error> {
     let rows = sql::all_over(
         read,
+        // One look for each: a join could walk all of the account's followers for a page of them.
         "SELECT r.openid FROM {rows}
-         LEFT JOIN followers AS f ON f.account_id = ?1 AND f.openid = r.openid
-         WHERE f.following IS DISTINCT FROM 1",
+         WHERE coalesce((SELECT f.following FROM followers AS f
+             WHERE f.account_id = ?1 AND f.openid = r.openid), 0) <> 1",
         openid_rows(openids),
         [account.0.into()],
     )
@@ -382,7 +384,8 @@ pub struct Stretch {
 pub async fn stretch(read: &DatabaseConnection, sync: &Sync, limit: u32) -> Result<Stretch, Error> {
     let unlisted = sync.phase == Phase::Sweeping;
     let highest = followers::highest_id(read).await?;
-    let until = sync.after_id.saturating_add(WINDOW).min(highest);
+    let window = Sharding::of(read).follower(WINDOW, AccountId::default()).0;
+    let until = sync.after_id.saturating_add(window).min(highest);
     // `+` keeps the planner from walking the account's whole index and sorting it.
     let rows = sql::all(
         read,

@@ -14,11 +14,11 @@ const DUE_MAX: u32 = 1_000;
 
 /// A tag to put on a follower, or to take off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) account: AccountId,
-    pub(super) follower: FollowerId,
-    pub(super) tag: String,
-    pub(super) present: bool,
+pub(crate) struct Change {
+    pub(crate) account: AccountId,
+    pub(crate) follower: FollowerId,
+    pub(crate) tag: String,
+    pub(crate) present: bool,
 }
 
 /// A change that the platform has not been told of.

@@ -90,7 +90,7 @@ async fn within(
     openid: &str,
 ) -> Result<Option<Rows>, Error> {
     let account = account::Entity::find()
-        .filter(account::Column::Key.eq(account_key))
+        .filter(account::Column::Key.eq(sql::storable(account_key)))
         .one(tx)
         .await?;
     let Some(account) = account.map(Standing::from) else {
@@ -208,11 +208,16 @@ async fn in_hand(
     enrollments: &[Enrollment],
 ) -> Result<HashMap<EnrollmentId, InHand>, Error> {
     let shard = Sharding::of(tx).shard(account);
+    let theirs = sql::each(
+        tx,
+        "deliveries",
+        "d",
+        "d.shard = ?2 AND d.account_id = ?1 AND d.due_at = r.due_at
+             AND d.enrollment_id = r.enrollment_id",
+    );
     let rows = sql::all_over(
         tx,
-        "SELECT d.enrollment_id, d.state, d.intent_at FROM {rows} CROSS JOIN deliveries AS d
-         WHERE d.shard = ?2 AND d.account_id = ?1 AND d.due_at = r.due_at
-             AND d.enrollment_id = r.enrollment_id",
+        &format!("SELECT d.enrollment_id, d.state, d.intent_at FROM {{rows}} {theirs}"),
         sql::Rows::of(enrollments)
             .int("due_at", |one| one.wake_at.0)
             .int("enrollment_id", |one| one.id.0),

@@ -95,6 +95,8 @@ pub struct Send {
     pub facts: Facts,
     /// How it travels.
     pub fare: Fare,
+    /// Under which its intent is committed.
+    pub epoch: i64,
 }
 
 /// How an attempt ended.
@@ -167,11 +169,11 @@ impl Armed {
     }
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// A request to the writer.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     Receive {
         account: AccountId,
         arrival: Box<Arrival>,
@@ -215,7 +217,7 @@ impl Work {
     /// Order within a commit, lowest first. Events come before intents, so that nothing is sent
     /// after an unfollow that was taken in with it; answers before intents, so that steps keep
     /// their order.
-    pub(super) fn rank(&self) -> u8 {
+    pub(crate) fn rank(&self) -> u8 {
         match self {
             Self::Receive { .. } | Self::Act { .. } | Self::Reconcile { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,

@@ -179,6 +179,11 @@ impl Writer {
         answer.await.map_err(|_| Error::Stopped)?
     }
 
+    /// Requests that wait for a commit.
+    pub fn waiting(&self) -> usize {
+        self.intake.max_capacity() - self.intake.capacity()
+    }
+
     /// Ends when the writer has: nothing can be written any more.
     pub async fn ended(&self) {
         self.intake.closed().await;

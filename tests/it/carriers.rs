@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use dripwheel::journey::carrier;
 use dripwheel::sandbox::{Action, Carrier, Fault, FaultKind, PopupAnswer, Profile};
 use dripwheel::store::audit::audit;
+use dripwheel::store::overview;
 
 use crate::pair::{Pair, Person, Wishes, eventually};
 
@@ -116,6 +118,11 @@ async fn a_consent_carries_one_step_as_a_notice_and_the_report_is_noted() {
     assert_eq!(pair.number("SELECT \"left\" FROM consents").await, 0);
     assert_eq!(pair.number("SELECT count(*) FROM awaited_reports").await, 0);
     assert_clean(&pair).await;
+    // What the overview shows of it is what the history says.
+    let latest = overview::latest(pair.app.store().read(), 10).await.unwrap();
+    let latest = latest.iter().map(|one| one.entry.carrier);
+    let notice = Some(carrier::Carrier::SubscriptionNotice);
+    assert_eq!(latest.collect::<Vec<_>>(), [notice; 2]);
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -75,6 +77,23 @@ async fn rows_survive_a_restart_and_a_crash() {
     assert!(!listens(&cluster.url(&name)));
     cluster.start();
     assert_eq!(cluster.psql(&name, COUNT), "2");
+}
+
+#[tokio::test]
+async fn data_can_lie_elsewhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    // The server runs as somebody else where we are root.
+    std::fs::set_permissions(elsewhere.path(), Permissions::from_mode(0o711)).unwrap();
+    let data = elsewhere.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let cluster = Cluster::plan().data_at(&data).start();
+    cluster.psql("postgres", NOTES);
+    let process = Path::new("/proc").join(cluster.pid());
+    assert!(process.exists());
+    cluster.restart();
+    assert_eq!(cluster.psql("postgres", COUNT), "0");
+    drop(cluster);
+    assert!(data.join("PG_VERSION").exists());
 }
 
 #[tokio::test]

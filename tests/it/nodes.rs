@@ -1,269 +1,261 @@
-//! Two nodes on one database: whatever is asked of one of them, the other knows.
+//! Two nodes on one PostgreSQL: whose a shard is decides who may write of it, whatever a node that
+//! was stopped for a while believes, and whatever its clock says.
+//!
+//! A node that is stopped longer than its lease is played by ending the lease in the rows. Leases are
+//! long here, so that no node looks at the rows by itself while a test goes on.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dripwheel::app::App;
-use dripwheel::clock::{Clock, SystemClock};
-use dripwheel::config::Config;
+use dripwheel::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use dripwheel::journey::answer::{Answer, AnswerClass};
 use dripwheel::journey::event::{Arrival, Event};
-use dripwheel::yaml::render_all;
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use dripwheel::journey::ids::{AccountId, EnrollmentId};
+use dripwheel::store::pauses::{self, Pause};
+use dripwheel::store::timers::{self, TimerKey};
+use dripwheel::store::work::{Armed, DeliveryKey, Intended};
+use dripwheel::store::{Error, Store, StoreSettings, accounts, deliveries, nodes, versions};
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use tokio::sync::mpsc;
 
-use crate::support::database::{self, Fresh};
-use crate::support::eventually;
+use crate::support::database::{Fresh, number};
+use crate::support::{START, Town, account, eventually, minutes, seconds, version};
 
-const API_KEY: &str = "write-key-0123456789abcdef";
+const LEASE: Duration = minutes(10);
 
-/// Accounts, so that each node has some.
-const ACCOUNTS: usize = 8;
+const SHARDS: usize = 256;
 
-const SEQUENCE: &str = "
-sequence: again
-trigger: { api: {} }
-reenter: always
+const WELCOME: &str = "
+sequence: welcome
+trigger: follow
 steps:
-  - { id: once, after: 1h, say: { text: again } }
+  - { id: hello, after: 0s, say: { text: hello } }
 ";
 
-/// Two nodes.
-struct Two {
-    one: App,
-    other: App,
-    client: Client,
-    database: Fresh,
-    folder: TempDir,
+/// The same a minute later, so that it waits as a timer.
+fn later() -> String {
+    WELCOME.replace("0s", "1m")
 }
 
-impl Two {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("again.yaml"), SEQUENCE).unwrap();
-        let database = Fresh::to_share();
-        let client = Client::builder().no_proxy().redirect(Policy::none());
-        // At once: one of them makes the tables.
-        let (one, other) = tokio::join!(
-            node("one", &folder, &database),
-            node("other", &folder, &database)
-        );
+/// One node of several.
+struct Node {
+    store: Arc<Store>,
+    /// Somebody must listen.
+    _armed: mpsc::Receiver<Armed>,
+}
+
+impl Node {
+    /// Starts a node: it takes what is nobody's by then.
+    async fn start(url: &str, name: &str, clock: ManualClock) -> Self {
+        let settings = StoreSettings {
+            node: name.to_owned(),
+            lease: LEASE,
+            ..StoreSettings::at(url.to_owned(), seconds(2))
+        };
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let (store, armed) = Store::open(&settings, clock).await.unwrap();
+        let main = account("main", &Town::plan());
+        accounts::configure(&store, vec![main]).await.unwrap();
         Self {
-            one,
-            other,
-            client: client.build().unwrap(),
-            database,
-            folder,
+            store,
+            _armed: armed,
         }
     }
 
-    async fn stop(self) {
-        self.one.stop().await;
-        self.other.stop().await;
+    fn account(&self) -> AccountId {
+        let account = self.store.knowledge().account_named("main");
+        account.unwrap().journey.id
     }
 
-    async fn get(&self, node: &App, path: &str) -> Value {
-        let url = format!("http://{}/api/v1/{path}", node.addr());
-        let answer = self.client.get(url).bearer_auth(API_KEY).send().await;
-        answer.unwrap().json().await.unwrap()
+    async fn number(&self, sql: &str) -> i64 {
+        number(self.store.read(), sql).await
     }
 
-    async fn post(&self, node: &App, path: &str, key: &str, body: Value) -> (u16, Value) {
-        let url = format!("http://{}/api/v1/{path}", node.addr());
-        let request = self.client.post(url).bearer_auth(API_KEY).json(&body);
-        let answer = request.header("Idempotency-Key", key).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+    /// Somebody follows; their first step is due at once.
+    async fn follow(&self, who: &str) {
+        let arrival = Arrival {
+            openid: who.to_owned(),
+            created_at: START,
+            digest: 1,
+            event: Event::Followed { scene: None },
+            language: None,
+        };
+        let taken = self.store.writer().receive(self.account(), arrival).await;
+        assert_eq!(taken.unwrap().enrolled, 1);
     }
 
-    async fn count(&self, sql: &str) -> i64 {
-        database::number(self.one.store().read(), sql).await
+    async fn due(&self) -> Vec<DeliveryKey> {
+        let first = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
+        let page = deliveries::page(self.store.read(), self.account(), first, 10);
+        page.await.unwrap()
+    }
+
+    /// Commits the intents of all that is due; says of which.
+    async fn intend(&self) -> Vec<DeliveryKey> {
+        let due = self.due().await;
+        let intended = self.store.writer().intend(due).await.unwrap();
+        let sent = intended.into_iter().filter_map(|one| match one {
+            Intended::Send(send) => Some(send.key),
+            Intended::NotSent => None,
+        });
+        sent.collect()
     }
 }
 
-async fn node(name: &str, folder: &TempDir, database: &Fresh) -> App {
-    use std::fmt::Write as _;
-    let mut text = format!(
-        "server: {{ listen: '127.0.0.1:0',
-  api_keys: [{{ name: writer, secret: {API_KEY}, scopes: [read, write] }}] }}
-database: {{ url: '{}' }}
-node: {{ name: {name}, lease: 6s }}
-sender: {{ attempt_timeout: 3s }}
-sequences: {{ dir: '{}' }}
-accounts:
-",
-        database.url,
-        folder.path().display(),
-    );
-    for n in 0..ACCOUNTS {
-        writeln!(
-            text,
-            "  - {{ key: a{n}, app_id: wx{n:016}, app_secret: 0123456789abcdef0123456789abcdef, \
-             token: nodestoken, mode: plain, api_base: 'http://127.0.0.1:9' }}"
-        )
-        .unwrap();
-    }
-    let config = Config::from_text(&text, "nodes", &|_| None);
-    let config = config.unwrap_or_else(|problems| panic!("{}", render_all(&problems, false)));
-    App::start(&config, Arc::new(SystemClock), None)
-        .await
-        .unwrap()
+/// Node `a`, which holds everything and knows a sequence.
+async fn one_node(sequence: &str) -> (Fresh, Node) {
+    let database = Fresh::on_server();
+    let a = Node::start(&database.url, "a", ManualClock::at(START)).await;
+    let versions = vec![version(sequence)];
+    versions::publish(&a.store, versions, START).await.unwrap();
+    assert_eq!(a.store.leases().holding().shards().len(), SHARDS);
+    (database, a)
+}
+
+/// What a stop of `a` for longer than its lease comes to.
+async fn end_lease(database: &Fresh) {
+    let sql = "UPDATE nodes SET lease_until = 0 WHERE name = 'a'";
+    database.tamper(sql).await;
+}
+
+/// Node `b`, which has taken everything from `a`; and `a` believes that it holds it still.
+async fn take_over(database: &Fresh, a: &Node) -> Node {
+    end_lease(database).await;
+    let b = Node::start(&database.url, "b", ManualClock::at(START)).await;
+    assert_eq!(b.store.leases().holding().shards().len(), SHARDS);
+    assert_eq!(a.store.leases().holding().shards().len(), SHARDS);
+    b
+}
+
+fn accepted() -> Answer {
+    Answer::without_code(AnswerClass::Accepted, "")
 }
 
 #[tokio::test]
-async fn nodes_share_the_accounts_and_tell_who_has_which() {
-    let two = Two::start().await;
-    eventually("the shards are shared", async || {
-        let nodes = two.get(&two.one, "nodes").await;
-        let shards: Vec<_> = nodes.as_array().unwrap().iter().collect();
-        let shards: Vec<_> = shards.iter().map(|one| one["shards"].as_u64()).collect();
-        shards == [Some(128), Some(128)]
+async fn a_node_settles_nothing_of_a_shard_that_was_taken_over() {
+    let (database, a) = one_node(WELCOME).await;
+    a.follow("ann").await;
+    let sent = a.intend().await;
+    assert_eq!(sent.len(), 1);
+    let b = take_over(&database, &a).await;
+    let settled = a.store.writer().settle(sent[0], accepted()).await;
+    assert!(matches!(settled, Err(Error::NotHeld)), "{settled:?}");
+    assert_eq!(b.number("SELECT count(*) FROM outcomes").await, 0);
+    // Its new holder is the one who counts it as unknown.
+    let held = b.store.leases().holding().held();
+    let left = deliveries::left_behind(b.store.read(), &held, 10).await;
+    assert_eq!(left.unwrap(), sent);
+    b.store.writer().settle(sent[0], accepted()).await.unwrap();
+    assert_eq!(b.number("SELECT count(*) FROM outcomes").await, 1);
+}
+
+#[tokio::test]
+async fn a_node_sends_nothing_of_a_shard_that_was_taken_over() {
+    let (database, a) = one_node(WELCOME).await;
+    a.follow("ann").await;
+    let b = take_over(&database, &a).await;
+    assert_eq!(a.intend().await, []);
+    assert_eq!(b.due().await.len(), 1);
+    assert_eq!(b.intend().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_promotes_nothing_of_a_shard_that_was_taken_over() {
+    let (database, a) = one_node(&later()).await;
+    a.follow("ann").await;
+    let b = take_over(&database, &a).await;
+    let until = START.plus(minutes(2));
+    let shards = b.store.leases().holding().shards();
+    let timers = timers::page(b.store.read(), &shards, TimerKey::FIRST, until, 10);
+    let timers = timers.await.unwrap();
+    assert_eq!(timers.len(), 1);
+    let promoted = a.store.writer().promote(timers.clone()).await;
+    assert_eq!(promoted.unwrap(), 0);
+    let promoted = b.store.writer().promote(timers).await;
+    assert_eq!(promoted.unwrap(), 1);
+}
+
+/// Has whoever writes an outcome wait until whoever holds this lock lets it go.
+const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+    CREATE TRIGGER wait AFTER INSERT ON outcomes FOR EACH ROW EXECUTE FUNCTION wait();";
+
+const HERE: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event";
+
+#[tokio::test]
+async fn a_takeover_waits_for_what_the_old_holder_is_writing() {
+    let (database, a) = one_node(WELCOME).await;
+    a.follow("ann").await;
+    let sent = a.intend().await[0];
+    database.tamper(WAIT).await;
+    let gate = Database::connect(&database.url).await.unwrap();
+    let gate = gate.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(7)";
+    gate.execute_unprepared(lock).await.unwrap();
+
+    let writer = a.store.writer().clone();
+    let settling = tokio::spawn(async move { writer.settle(sent, accepted()).await });
+    let writing = format!("{HERE} = 'advisory'");
+    eventually("it writes the outcome", || async {
+        a.number(&writing).await == 1
     })
     .await;
-    let mut held = 0;
-    for n in 0..ACCOUNTS {
-        let holder = two.get(&two.one, &format!("nodes?account=a{n}")).await;
-        let told_by_other = two.get(&two.other, &format!("nodes?account=a{n}")).await;
-        assert_eq!(holder.as_array().unwrap().len(), 1, "{holder}");
-        assert_eq!(holder[0]["name"], told_by_other[0]["name"]);
-        assert_eq!(holder[0]["standing"], "running");
-        held += usize::from(holder[0]["name"] == "one");
-    }
-    assert!((1..ACCOUNTS).contains(&held), "one node has {held}");
-    let Two {
-        one,
-        other,
-        client,
-        database,
-        folder,
-    } = two;
-    other.stop().await;
-    let two = Two {
-        other: node("third", &folder, &database).await,
-        one,
-        client,
-        database,
-        folder,
-    };
-    let nodes = two.get(&two.one, "nodes").await;
-    let standings: Vec<_> = nodes.as_array().unwrap().iter().collect();
-    let standings: Vec<_> = standings
-        .iter()
-        .map(|one| one["standing"].as_str())
-        .collect();
-    assert_eq!(standings, [Some("running"), Some("gone"), Some("running")]);
-    two.stop().await;
-}
-
-#[tokio::test]
-async fn a_request_that_is_sent_again_to_another_node_acts_once() {
-    let two = Two::start().await;
-    let store = two.one.store();
-    let account = store.knowledge().account_named("a0").unwrap().journey.id;
-    let arrival = Arrival {
-        openid: "ann".to_owned(),
-        created_at: SystemClock.now(),
-        digest: 1,
-        event: Event::Followed { scene: None },
-        language: None,
-    };
-    store.writer().receive(account, arrival).await.unwrap();
-    let path = "accounts/a0/followers/ann/enrollments";
-    let body = json!({ "sequence": "again" });
-    let (first, second) = tokio::join!(
-        two.post(&two.one, path, "key-1", body.clone()),
-        two.post(&two.other, path, "key-1", body.clone()),
-    );
-    assert_eq!(first.0, 201, "{first:?}");
-    assert_eq!(first, second);
-    let again = two.post(&two.other, path, "key-1", body).await;
-    assert_eq!(first, again);
-    assert_eq!(two.count("SELECT count(*) FROM enrollments").await, 1);
-
-    let nobody = "accounts/a0/followers/bob/enrollments";
-    let (status, said) = two
-        .post(&two.other, nobody, "key-1", json!({ "sequence": "again" }))
-        .await;
-    assert_eq!(
-        (status, &said["code"]),
-        (422, &json!("idempotency_key_reused"))
-    );
-    let refused = two
-        .post(&two.one, nobody, "key-2", json!({ "sequence": "again" }))
-        .await;
-    assert_eq!(refused.0, 404);
-    let again = two
-        .post(&two.other, nobody, "key-2", json!({ "sequence": "again" }))
-        .await;
-    assert_eq!(refused, again);
-    two.stop().await;
-}
-
-#[tokio::test]
-async fn who_signs_in_at_one_node_is_known_to_the_other_until_they_sign_out() {
-    let two = Two::start().await;
-    let login = two.client.post(format!("http://{}/login", two.one.addr()));
-    let form = "application/x-www-form-urlencoded";
-    let signed_in = login
-        .header("Content-Type", form)
-        .body(format!("key={API_KEY}"));
-    let signed_in = signed_in.send().await.unwrap();
-    assert_eq!(signed_in.status(), StatusCode::SEE_OTHER);
-    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
-    let page = async |node: &App| {
-        let page = two.client.get(format!("http://{}/", node.addr()));
-        let page = page.header("Cookie", &cookie).send().await.unwrap();
-        (page.status(), page.text().await.unwrap())
-    };
-    let (status, shown) = page(&two.other).await;
-    assert_eq!(status, StatusCode::OK);
-    let token = shown.split("name=\"token\" value=\"").nth(1).unwrap();
-    let token = token.split('"').next().unwrap();
-    let out = two
-        .client
-        .post(format!("http://{}/logout", two.other.addr()));
-    let out = out.header("Cookie", &cookie).header("Content-Type", form);
-    let out = out.body(format!("token={token}")).send().await.unwrap();
-    assert_eq!(out.headers()["location"], "/login");
-    assert_eq!(page(&two.one).await.0, StatusCode::SEE_OTHER);
-    two.stop().await;
-}
-
-#[tokio::test]
-async fn a_pause_by_one_node_holds_on_the_other_that_writes_nothing() {
-    let two = Two::start().await;
-    let pause = json!({ "reason": "a typo" });
-    let (status, said) = two
-        .post(&two.one, "accounts/a1/pause", "key-1", pause)
-        .await;
-    assert_eq!(status, 200, "{said}");
-    let knowledge = two.other.store().knowledge();
-    let account = knowledge.account_named("a1").unwrap().journey.id;
-    eventually("the other node knows", async || {
-        knowledge.pause(account).is_some()
+    end_lease(&database).await;
+    let url = database.url.clone();
+    let taking = tokio::spawn(async move { Node::start(&url, "b", ManualClock::at(START)).await });
+    let waiting = format!("{HERE} <> 'advisory'");
+    eventually("the other has tried", || async {
+        taking.is_finished() || a.number(&waiting).await > 0
     })
     .await;
-    two.stop().await;
+    assert!(!taking.is_finished(), "it did not wait");
+    gate.rollback().await.unwrap();
+
+    settling.await.unwrap().unwrap();
+    let b = taking.await.unwrap();
+    let held = b.store.leases().holding().held();
+    assert_eq!(held.len(), SHARDS);
+    let left = deliveries::left_behind(b.store.read(), &held, 10).await;
+    assert_eq!(left.unwrap(), []);
+    assert_eq!(b.number("SELECT count(*) FROM outcomes").await, 1);
 }
 
 #[tokio::test]
-async fn of_two_nodes_of_one_name_the_earlier_one_ends() {
-    let mut two = Two::start().await;
-    let later = node("one", &two.folder, &two.database).await;
-    let store = Arc::clone(two.one.store());
-    tokio::spawn(async move {
-        // Whatever it writes next is refused.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        dripwheel::store::syncs::beat(&store, SystemClock.now())
-            .await
-            .ok();
-    });
-    // The writer, and with it whatever waits for it.
-    two.one.failed().await;
-    assert!(!later.store().leases().holding().held().is_empty());
-    later.stop().await;
-    two.stop().await;
+async fn a_lease_lasts_as_long_whatever_the_clock_of_its_node_says() {
+    let database = Fresh::on_server();
+    let hour = minutes(60);
+    let now = SystemClock.now();
+    let slow = ManualClock::at(now.minus(hour));
+    let fast = ManualClock::at(now.plus(hour));
+    let a = Node::start(&database.url, "a", slow).await;
+    let b = Node::start(&database.url, "b", fast).await;
+    // Nothing is nobody's as long as a lease lasts that an hour's difference would have ended.
+    assert_eq!(a.store.leases().holding().shards().len(), SHARDS);
+    assert_eq!(b.store.leases().holding().shards(), [0; 0]);
+    let all = nodes::all(a.store.read()).await.unwrap();
+    assert_eq!(all.len(), 2);
+    for node in all {
+        let left = node.lease.unwrap();
+        assert!(left > Duration::ZERO && left <= LEASE, "{node:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_on_one_node_is_obeyed_by_the_other_ones_next_intent() {
+    let (database, a) = one_node(WELCOME).await;
+    a.follow("ann").await;
+    let b = Node::start(&database.url, "b", ManualClock::at(START)).await;
+    let pause = Pause {
+        reason: "a wrong text".to_owned(),
+        by: "ops".to_owned(),
+        at: START,
+    };
+    assert!(pauses::pause(&b.store, b.account(), pause).await.unwrap());
+    assert_eq!(a.intend().await, []);
+    let resumed = pauses::resume(&b.store, b.account(), "ops", START).await;
+    assert!(resumed.unwrap());
+    assert_eq!(a.intend().await.len(), 1);
 }

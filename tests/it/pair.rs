@@ -62,8 +62,8 @@ pub struct Pair {
     pub clock: Arc<ManualClock>,
     pub app: App,
     pub platform: Running,
+    pub database: Fresh,
     _folder: TempDir,
-    _database: Fresh,
 }
 
 /// The app id of the `index`th account.
@@ -86,8 +86,8 @@ impl Pair {
             clock,
             app: app.unwrap(),
             platform,
+            database,
             _folder: folder,
-            _database: database,
         }
     }
 

@@ -220,7 +220,8 @@ impl World {
         self.clock.advance(span);
         let now = self.clock.now();
         let until = Timestamp(now.0 + 1);
-        let due = timers::page(self.store.read(), &[0], TimerKey::FIRST, until, 1000)
+        let ours = self.store.leases().holding().shards();
+        let due = timers::page(self.store.read(), &ours, TimerKey::FIRST, until, 1000)
             .await
             .expect("read timers");
         self.store.writer().promote(due).await.expect("promote");

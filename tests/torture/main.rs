@@ -2,8 +2,8 @@
 //! platform that is never killed says what really arrived.
 //!
 //! `DRIPWHEEL_ROUNDS` says how often (200 unless told otherwise), `DRIPWHEEL_SEED` repeats a run's
-//! choices. A SIGKILL loses nothing that the system was given, so what a power cut would lose is
-//! not tested here.
+//! choices. A SIGKILL loses nothing that the system was given; what a power cut would lose is tested
+//! apart, by whoever may mount filesystems (`power`).
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 #![expect(clippy::print_stdout, reason = "the summary is the point")]
@@ -17,6 +17,7 @@ mod crowd;
 mod database;
 mod dice;
 mod nodes;
+mod power;
 mod relay;
 mod server;
 mod trio;
@@ -57,11 +58,16 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::with(Server::prepare).await
+    }
+
+    /// With a server that is made like this, in this folder, on this address, for this platform.
+    async fn with(prepare: impl FnOnce(&Path, SocketAddr, SocketAddr) -> Server) -> Self {
         let dice = Dice(seed());
         let folder = tempfile::tempdir().unwrap();
         let addr = free_address();
         let platform = platform(addr, folder.path()).await;
-        let server = Server::prepare(folder.path(), addr, platform.addr);
+        let server = prepare(folder.path(), addr, platform.addr);
         Self {
             platform,
             server,

@@ -28,7 +28,7 @@ pub const TOKEN: &str = "torturetoken";
 pub const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
 
 /// Steps at 0, 1, 2 and 3 seconds. The text is the step's id: who got it is in the record anyway.
-pub const SEQUENCE: &str = "
+const SEQUENCE: &str = "
 sequence: steps
 trigger: follow
 min_gap: 0s
@@ -47,8 +47,9 @@ pub const STEPS: usize = 4;
 pub struct Server {
     pub addr: SocketAddr,
     folder: PathBuf,
+    /// URL of the database.
     database: String,
-    /// Removed with the server.
+    /// The database, where it goes with us.
     _fresh: Option<Fresh>,
     child: Option<Child>,
     pub starts: u64,
@@ -58,7 +59,22 @@ pub struct Server {
 impl Server {
     /// Writes configuration and sequence for a server on `addr`; starts nothing yet.
     pub fn prepare(folder: &Path, addr: SocketAddr, platform: SocketAddr) -> Self {
-        let (seconds, fresh) = (ATTEMPT.as_secs(), Fresh::new());
+        let fresh = Fresh::new();
+        let server = Self::prepare_over(fresh.url.clone(), folder, addr, platform);
+        Self {
+            _fresh: Some(fresh),
+            ..server
+        }
+    }
+
+    /// The same over a database that somebody else has made, or will be made where its URL says.
+    pub fn prepare_over(
+        database: String,
+        folder: &Path,
+        addr: SocketAddr,
+        platform: SocketAddr,
+    ) -> Self {
+        let seconds = ATTEMPT.as_secs();
         let config = format!(
             "server: {{ listen: {addr} }}
 database: {{ url: '{database}' }}
@@ -75,29 +91,20 @@ accounts:
     rate: {{ per_second: 10000, per_minute: 600000, per_day: 100000000 }}
 wheel: {{ lead: 300ms, sweep_every: 5s }}
 sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
-",
-            database = fresh.url,
+"
         );
-        let mut server = Self::configured(folder, addr, &config, SEQUENCE, &fresh.url);
-        server._fresh = Some(fresh);
-        server
+        Self::configured(folder, addr, &config, database)
     }
 
     /// The same with a configuration of its own.
-    pub fn configured(
-        folder: &Path,
-        addr: SocketAddr,
-        config: &str,
-        sequence: &str,
-        database: &str,
-    ) -> Self {
+    pub fn configured(folder: &Path, addr: SocketAddr, config: &str, database: String) -> Self {
         std::fs::create_dir(folder.join("sequences")).unwrap();
-        std::fs::write(folder.join("sequences/steps.yaml"), sequence).unwrap();
+        std::fs::write(folder.join("sequences/steps.yaml"), SEQUENCE).unwrap();
         std::fs::write(folder.join("dripwheel.yaml"), config).unwrap();
         Self {
             addr,
             folder: folder.to_owned(),
-            database: database.to_owned(),
+            database,
             _fresh: None,
             child: None,
             starts: 0,

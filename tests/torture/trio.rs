@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, ClusterPlan};
 use crate::crowd::Crowd;
 use crate::dice::Dice;
 use crate::relay::Relay;
-use crate::server::{AES_KEY, APP_SECRET, IN_FLIGHT, SEQUENCE, Server, TOKEN, free_address};
+use crate::server::{AES_KEY, APP_SECRET, IN_FLIGHT, Server, TOKEN, free_address};
 use crate::verdict::{Verdict, compare, unfinished};
 use crate::{account, play, record, seed};
 
@@ -60,7 +60,7 @@ impl Trio {
             let own = folder.path().join(format!("node-{number}"));
             std::fs::create_dir(&own).unwrap();
             let config = config(*addr, number, &database, platform.addr);
-            Server::configured(&own, *addr, &config, SEQUENCE, &database)
+            Server::configured(&own, *addr, &config, database.clone())
         });
         let mut trio = Self {
             cluster,

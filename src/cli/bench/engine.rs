@@ -1,7 +1,6 @@
 //! Measurements of the engine alone, without HTTP.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,10 +9,11 @@ use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::bench::place::Place;
 use crate::cli::bench::report::Figure;
 use crate::cli::bench::rig::{FIVE_STEPS, Instantly, Rig, at_once, followed, one_step};
 use crate::scheduler::{Scheduler, SchedulerSettings};
-use crate::sender::platform::Platform;
+use crate::sender::platform::{Platform, Platforms};
 use crate::sender::{Sender, SenderSettings};
 use crate::store::work::Act;
 
@@ -25,8 +25,8 @@ pub(super) const SCHEDULER: SchedulerSettings = SchedulerSettings {
 };
 
 /// Follows per second, each durable before its answer.
-pub(super) async fn follows(base: &Path, count: usize, callers: usize) -> Result<Figure> {
-    let rig = Rig::new(base, "follows", FIVE_STEPS).await?;
+pub(super) async fn follows(place: &Place, count: usize, callers: usize) -> Result<Figure> {
+    let rig = Rig::new(place, "follows", FIVE_STEPS).await?;
     let now = rig.clock.now();
     let from = Instant::now();
     rig.follow(0, count, callers, move |_| now).await?;
@@ -36,14 +36,17 @@ pub(super) async fn follows(base: &Path, count: usize, callers: usize) -> Result
         &format!("follows/s, {callers} callers at once"),
         count,
         took,
-        format!("{count} new followers, 5-step sequence, SQLite FULL, engine without HTTP"),
+        format!(
+            "{count} new followers, 5-step sequence, {}, engine without HTTP",
+            place.words()
+        ),
     ))
 }
 
 /// Due steps per second through promotion, intent, outcome and the next timer.
-pub(super) async fn fires(base: &Path, count: usize) -> Result<Figure> {
+pub(super) async fn fires(place: &Place, count: usize) -> Result<Figure> {
     let sequence = one_step("1h");
-    let rig = Rig::new(base, "fires", &sequence).await?;
+    let rig = Rig::new(place, "fires", &sequence).await?;
     // All due when the clock starts: one hour after follows of one hour and a second ago.
     let past = rig.clock.now().minus(Duration::from_secs(3601));
     rig.follow(0, count, 2000, move |_| past).await?;
@@ -61,13 +64,16 @@ pub(super) async fn fires(base: &Path, count: usize) -> Result<Figure> {
         "durable fire path, rows/s",
         count,
         took,
-        format!("{count} due steps: promote, intent, outcome; a platform that answers at once"),
+        format!(
+            "{count} due steps: promote, intent, outcome; a platform that answers at once; {}",
+            place.words()
+        ),
     ))
 }
 
 /// Enrollments per second of followers who are known already.
-pub(super) async fn bulk(base: &Path, count: usize) -> Result<Figure> {
-    let rig = Rig::new(base, "bulk", &one_step("1h")).await?;
+pub(super) async fn bulk(place: &Place, count: usize) -> Result<Figure> {
+    let rig = Rig::new(place, "bulk", &one_step("1h")).await?;
     let now = rig.clock.now();
     rig.follow(0, count, 2000, move |_| now).await?;
     let (writer, account) = (rig.store.writer().clone(), rig.account);
@@ -86,7 +92,10 @@ pub(super) async fn bulk(base: &Path, count: usize) -> Result<Figure> {
         "enrollments/s of known followers",
         count,
         took,
-        format!("{count} followers entered one more one-step sequence, 2000 callers"),
+        format!(
+            "{count} followers entered one more one-step sequence, 2000 callers, {}",
+            place.words()
+        ),
     ))
 }
 
@@ -98,7 +107,15 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn start(mut rig: Rig, platform: Arc<dyn Platform>) -> Self {
+    pub(super) fn start(rig: Rig, platform: Arc<dyn Platform>) -> Self {
+        Self::start_with(
+            rig,
+            Arc::new(HashMap::from([(platform.account(), platform)])),
+        )
+    }
+
+    /// The same with a platform for each of several accounts.
+    pub(super) fn start_with(mut rig: Rig, platforms: Arc<dyn Platforms>) -> Self {
         let armed_rx = rig.take_armed();
         let stop = CancellationToken::new();
         let (due_tx, due_rx) = mpsc::channel(1024);
@@ -116,12 +133,12 @@ impl Engine {
                 in_flight_max: 1024,
                 queue_max: 262_144,
             },
-            Arc::new(HashMap::from([(platform.account(), platform)])),
+            platforms,
             due_rx,
         );
         let tasks = vec![
             tokio::spawn(scheduler.run(stop.clone())),
-            tokio::spawn(sender.run(stop.clone())),
+            tokio::spawn(send(sender, stop.clone())),
         ];
         Self { rig, stop, tasks }
     }
@@ -132,6 +149,15 @@ impl Engine {
             task.await?;
         }
         Ok(self.rig)
+    }
+}
+
+/// The sender's part from its start on. As when the server starts, what a killed run left without
+/// an answer is settled first.
+async fn send(mut sender: Sender, stop: CancellationToken) {
+    match sender.recover().await {
+        Ok(_) => sender.run(stop).await,
+        Err(error) => tracing::error!(%error, "sends of an earlier run could not be settled"),
     }
 }
 

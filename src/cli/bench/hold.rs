@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::bench::engine::{Engine, until};
+use crate::cli::bench::place::Place;
 use crate::cli::bench::report::Figure;
 use crate::cli::bench::rig::{Instantly, Rig};
 use crate::sender::platform::Platform;
@@ -40,9 +41,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Fills a store with `count` followers whose first step is minutes to half an hour away and one
 /// whose step is due, then opens it in a process of its own.
 #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
+pub(super) async fn pending(place: &Place, count: usize) -> Result<Vec<Figure>> {
     let name = "pending";
-    let rig = Rig::new(base, name, LATER).await?;
+    let rig = Rig::new(place, name, LATER).await?;
     let now = rig.clock.now();
     let spread = move |n: usize| {
         let seconds = u64::try_from(n % 1200).unwrap_or(0);
@@ -51,13 +52,14 @@ pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
     rig.follow(0, count, 2000, spread).await?;
     let due = now.minus(Duration::from_secs(1801));
     rig.follow(count, count + 1, 1, move |_| due).await?;
+    let bytes = rig.store.disk_bytes().await?;
     rig.close().await;
-    let dir = base.join(name);
-    let bytes = std::fs::metadata(dir.join("bench.db"))?.len();
+    let dir = place.dir().join(name);
     let program = std::env::current_exe().context("find this program")?;
     let output = tokio::process::Command::new(program)
         .args(["bench", "--hold"])
         .arg(&dir)
+        .args(place.postgres().map(|url| format!("--database={url}")))
         .env("RUST_LOG", "warn")
         .output()
         .await?;
@@ -67,7 +69,10 @@ pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
         format!("the holding process said: {said} {error}")
     })?;
     std::fs::remove_dir_all(&dir)?;
-    let ran = format!("{count} followers who wait for the first of 5 steps, process of its own");
+    let ran = format!(
+        "{count} followers who wait for the first of 5 steps, process of its own, {}",
+        place.words()
+    );
     let size = |what: &str, value: f64, unit| {
         Figure::new(
             &format!("{what}, {count} pending"),
@@ -84,9 +89,9 @@ pub(super) async fn pending(base: &Path, count: usize) -> Result<Vec<Figure>> {
 }
 
 /// Opens the store of a folder, waits for its first fire, and says what that took.
-pub(super) async fn hold(dir: &Path) -> Result<String> {
+pub(super) async fn hold(place: &Place, dir: &Path) -> Result<String> {
     let from = Instant::now();
-    let rig = Rig::open(dir.to_owned(), LATER).await?;
+    let rig = Rig::at(place.url(dir), dir.to_owned(), LATER).await?;
     let platform = Arc::new(Instantly {
         account: rig.account,
         taken: AtomicUsize::new(0),

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::app::App;
 use crate::cli::bench::engine::until;
+use crate::cli::bench::place::Place;
 use crate::cli::bench::report::Figure;
 use crate::cli::bench::rig::{FIVE_STEPS, at_once};
 use crate::cli::sandbox;
@@ -37,18 +38,15 @@ struct Pair {
 }
 
 impl Pair {
-    async fn start(base: &Path, name: &str, sequence: &str) -> Result<Self> {
-        let dir = base.join(name);
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
+    async fn start(place: &Place, name: &str, sequence: &str) -> Result<Self> {
+        let (url, dir) = place.fresh(name).await?;
         std::fs::create_dir_all(dir.join("sequences"))?;
         std::fs::write(dir.join("sequences/bench.yaml"), sequence)?;
         std::fs::write(dir.join("sequences/hand.yaml"), BY_HAND)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // Each must know the other's address before it starts.
         let (server, api) = (free_addr()?, free_addr()?);
-        let config = config(&dir, server, api)?;
+        let config = config(&url, &dir, server, api)?;
         let mut settings = sandbox::settings(&config, None)?;
         settings.listen = api;
         for account in &mut settings.accounts {
@@ -105,7 +103,7 @@ fn free_addr() -> Result<SocketAddr> {
     Ok(probe.local_addr()?)
 }
 
-fn config(dir: &Path, server: SocketAddr, api: SocketAddr) -> Result<Config> {
+fn config(url: &str, dir: &Path, server: SocketAddr, api: SocketAddr) -> Result<Config> {
     let quoted = |text: String| serde_json::to_string(&text);
     let text = format!(
         "server: {{ listen: \"{server}\" }}
@@ -121,7 +119,7 @@ accounts:
     api_base: http://{api}
     rate: {{ per_second: 100000, per_minute: 6000000, per_day: 1000000000 }}
 ",
-        url = quoted(format!("sqlite://{}", dir.join("bench.db").display()))?,
+        url = quoted(url.to_owned())?,
         sequences = quoted(dir.join("sequences").display().to_string())?,
     );
     Config::from_text(&text, "bench configuration", &|_| None)
@@ -129,9 +127,9 @@ accounts:
 }
 
 /// Encrypted follows per second through the callback door, each durable before its answer.
-pub(super) async fn callbacks(base: &Path, count: usize) -> Result<Figure> {
+pub(super) async fn callbacks(place: &Place, count: usize) -> Result<Figure> {
     let pair = Pair::start(
-        base,
+        place,
         "callbacks",
         &FIVE_STEPS.replace("after: 0s", "after: 5m"),
     )
@@ -144,13 +142,21 @@ pub(super) async fn callbacks(base: &Path, count: usize) -> Result<Figure> {
         "callbacks/s over HTTP, AES",
         count,
         took,
-        format!("{count} follows encrypted and posted by the sandbox over 64 connections"),
+        format!(
+            "{count} follows encrypted and posted by the sandbox over 64 connections, {}",
+            place.words()
+        ),
     ))
 }
 
 /// Sends per second through the real client to the sandbox.
-pub(super) async fn sends(base: &Path, count: usize) -> Result<Figure> {
-    let pair = Pair::start(base, "sends", &FIVE_STEPS.replace("after: 0s", "after: 5m")).await?;
+pub(super) async fn sends(place: &Place, count: usize) -> Result<Figure> {
+    let pair = Pair::start(
+        place,
+        "sends",
+        &FIVE_STEPS.replace("after: 0s", "after: 5m"),
+    )
+    .await?;
     pair.follow(count).await?;
     let (store, control) = (pair.app.store(), pair.sandbox.control());
     let account = store.knowledge().account_named("bench");
@@ -173,6 +179,9 @@ pub(super) async fn sends(base: &Path, count: usize) -> Result<Figure> {
         "sends/s end to end over HTTP",
         count,
         took,
-        format!("{count} messages due within a few seconds, real client to the sandbox"),
+        format!(
+            "{count} messages due within a few seconds, real client to the sandbox, {}",
+            place.words()
+        ),
     ))
 }

@@ -3,18 +3,24 @@
 //! Every figure is of the real parts on a real disk; nothing is asserted. Load and server share
 //! the machine's cores, so figures over HTTP include the cost of making the load.
 
+mod alternatives;
+mod burst;
 mod engine;
 mod hold;
 mod http;
 mod lateness;
+mod nodes;
+mod place;
 mod report;
 mod rig;
+mod storm;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+use crate::cli::bench::place::Place;
 use crate::cli::bench::report::{Figure, Report};
 use crate::cli::print;
 
@@ -24,7 +30,11 @@ pub struct BenchArgs {
     /// Folder for the databases: on the disk that should be measured. Emptied afterwards.
     #[arg(long, default_value = "data/bench")]
     dir: PathBuf,
-    /// Measure only these; all when left out.
+    /// A PostgreSQL database to measure instead of SQLite files. It is emptied before each
+    /// measurement; its name has to begin with `bench`.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Measure only these; all when left out, but `nodes` without a database.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<What>,
     /// Followers of each throughput measurement.
@@ -33,12 +43,23 @@ pub struct BenchArgs {
     /// Followers whose next step is hours away, for memory, disk and restart: one run for each.
     #[arg(long, value_delimiter = ',', default_values_t = [100_000, 2_000_000])]
     pending: Vec<usize>,
+    /// Followers who wait beside the 1,000 a second whose lateness is measured.
+    #[arg(long, default_value_t = 1_000_000)]
+    beside: usize,
+    /// Most nodes that share the database.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Steps of one account that are due in one second, beside 999 quiet accounts.
+    #[arg(long, default_value_t = 1_000_000)]
+    burst: usize,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
     /// For `pending` itself: opens the database of this folder, waits for the first fire, reports.
     #[arg(long, hide = true)]
     hold: Option<PathBuf>,
+    #[command(flatten)]
+    alternatives: alternatives::AlternativesArgs,
 }
 
 /// The measurements.
@@ -47,26 +68,37 @@ enum What {
     Follows,
     OneByOne,
     Bulk,
+    Unfollows,
     FirePath,
     Callbacks,
     Sends,
     Lateness,
+    Beside,
+    Burst,
+    Nodes,
     Pending,
 }
 
 /// Runs the measurements and prints them.
 pub async fn run(args: BenchArgs) -> Result<()> {
+    let place = Place::new(args.dir.clone(), args.database.clone())?;
     if let Some(dir) = &args.hold {
-        return print(&hold::hold(dir).await?);
+        return print(&hold::hold(&place, dir).await?);
+    }
+    if let Some(dir) = &args.alternatives.alternatives {
+        return alternatives::run(dir, &args.alternatives).await;
     }
     std::fs::create_dir_all(&args.dir)?;
     let mut report = Report::of_machine(&args.dir)?;
     let progress = report::progress();
-    let wanted = |what: What| args.only.is_empty() || args.only.contains(&what);
+    let wanted = |what: What| {
+        let possible = what != What::Nodes || place.postgres().is_some();
+        args.only.contains(&what) || args.only.is_empty() && possible
+    };
     for what in What::value_variants() {
         if wanted(*what) {
             progress.set_message(format!("{what:?}"));
-            report.figures.extend(measure(*what, &args).await?);
+            report.figures.extend(measure(*what, &place, &args).await?);
         }
     }
     progress.finish_and_clear();
@@ -77,20 +109,30 @@ pub async fn run(args: BenchArgs) -> Result<()> {
     })
 }
 
-async fn measure(what: What, args: &BenchArgs) -> Result<Vec<Figure>> {
-    let (dir, count) = (&args.dir, args.count);
+async fn measure(what: What, place: &Place, args: &BenchArgs) -> Result<Vec<Figure>> {
+    let count = args.count;
     Ok(match what {
-        What::Follows => vec![engine::follows(dir, count, 2000).await?],
-        What::OneByOne => vec![engine::follows(dir, count, 50).await?],
-        What::Bulk => vec![engine::bulk(dir, count).await?],
-        What::FirePath => vec![engine::fires(dir, count).await?],
-        What::Callbacks => vec![http::callbacks(dir, count / 2).await?],
-        What::Sends => vec![http::sends(dir, count / 2).await?],
-        What::Lateness => lateness::lateness(dir).await?,
+        What::Follows => vec![engine::follows(place, count, 2000).await?],
+        What::OneByOne => vec![engine::follows(place, count, 50).await?],
+        What::Bulk => vec![engine::bulk(place, count).await?],
+        What::Unfollows => vec![storm::unfollows(place, count).await?],
+        What::FirePath => vec![engine::fires(place, count).await?],
+        What::Callbacks => vec![http::callbacks(place, count / 2).await?],
+        What::Sends => vec![http::sends(place, count / 2).await?],
+        What::Lateness => lateness::lateness(place, lateness::ALONE, 0).await?,
+        What::Beside => lateness::lateness(place, lateness::BESIDE, args.beside).await?,
+        What::Burst => burst::burst(place, args.burst).await?,
+        What::Nodes => {
+            let mut figures = Vec::new();
+            for nodes in 1..=args.nodes {
+                figures.extend(nodes::nodes(place, nodes, count).await?);
+            }
+            figures
+        }
         What::Pending => {
             let mut figures = Vec::new();
             for pending in &args.pending {
-                figures.extend(hold::pending(dir, *pending).await?);
+                figures.extend(hold::pending(place, *pending).await?);
             }
             figures
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::cli::bench::place::Place;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::journey;
 use crate::journey::event::{Arrival, Event};
@@ -33,6 +34,7 @@ pub(super) struct Rig {
     armed_rx: mpsc::Receiver<Armed>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) account: AccountId,
+    settings: StoreSettings,
     dir: PathBuf,
 }
 
@@ -65,31 +67,37 @@ steps:
 }
 
 impl Rig {
-    /// A fresh store below `base` with one account and one sequence.
-    pub(super) async fn new(base: &Path, name: &str, sequence: &str) -> Result<Self> {
-        let dir = base.join(name);
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        std::fs::create_dir_all(&dir)?;
-        Self::open(dir, sequence).await
+    /// A fresh store with one account and one sequence.
+    pub(super) async fn new(place: &Place, name: &str, sequence: &str) -> Result<Self> {
+        let (url, dir) = place.fresh(name).await?;
+        Self::at(url, dir, sequence).await
     }
 
     /// The same store again, as after a restart.
     pub(super) async fn reopen(self, sequence: &str) -> Result<Self> {
         self.store.close().await;
-        let dir = self.dir.clone();
+        let (url, dir) = (self.settings.url.clone(), self.dir.clone());
         drop(self);
-        Self::open(dir, sequence).await
+        Self::at(url, dir, sequence).await
     }
 
-    /// Opens the store of a folder, making it if it is not there.
-    pub(super) async fn open(dir: PathBuf, sequence: &str) -> Result<Self> {
+    /// Another node on the same database.
+    pub(super) async fn another(&self, node: &str, sequence: &str) -> Result<Self> {
+        let settings = StoreSettings {
+            node: node.to_owned(),
+            ..self.settings.clone()
+        };
+        Self::with(settings, self.dir.clone(), sequence).await
+    }
+
+    /// Opens the store at a URL, making it if it is not there; `dir` is its own folder.
+    pub(super) async fn at(url: String, dir: PathBuf, sequence: &str) -> Result<Self> {
+        let settings = StoreSettings::at(url, Duration::from_secs(2));
+        Self::with(settings, dir, sequence).await
+    }
+
+    async fn with(settings: StoreSettings, dir: PathBuf, sequence: &str) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let settings = StoreSettings::at(
-            format!("sqlite://{}", dir.join("bench.db").display()),
-            Duration::from_secs(2),
-        );
         let (store, armed_rx) = Store::open(&settings, Arc::clone(&clock)).await?;
         let account = Account {
             journey: journey::account::Account {
@@ -127,8 +135,33 @@ impl Rig {
             armed_rx,
             clock,
             account,
+            settings,
             dir,
         })
+    }
+
+    /// Adds accounts like the rig's own.
+    pub(super) async fn add_accounts(&self, prefix: &str, count: usize) -> Result<Vec<AccountId>> {
+        let knowledge = self.store.knowledge();
+        let own = knowledge.account(self.account).context("rig's account")?;
+        let named = |key: &str| {
+            let mut account = Account::clone(&own);
+            account.journey.key = key.to_owned();
+            NewAccount {
+                account,
+                platform: "wechat".into(),
+                app_id: format!("wx{key}"),
+            }
+        };
+        let keys: Vec<_> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
+        let mut all = vec![named(&own.journey.key)];
+        all.extend(keys.iter().map(|key| named(key)));
+        accounts::configure(&self.store, all).await?;
+        let ids = keys.iter().map(|key| {
+            let account = knowledge.account_named(key).context("was configured")?;
+            Ok(account.journey.id)
+        });
+        ids.collect()
     }
 
     /// Hands what the store arms to whoever works on it.
@@ -139,7 +172,9 @@ impl Rig {
     /// Closes the store and removes its folder.
     pub(super) async fn remove(self) -> Result<()> {
         self.store.close().await;
-        std::fs::remove_dir_all(&self.dir)?;
+        if self.dir.exists() {
+            std::fs::remove_dir_all(&self.dir)?;
+        }
         Ok(())
     }
 

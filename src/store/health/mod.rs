@@ -261,10 +261,12 @@ pub async fn flush(store: &Store) -> Result<(), Error> {
     if counts.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> = counts
+    let mut rows: Vec<_> = counts
         .iter()
         .map(|(&(hour, key), &n)| (hour, key, i64::try_from(n).unwrap_or(i64::MAX)))
         .collect();
+    // All nodes in one order: two that add to the same rows wait for each other, and never both.
+    rows.sort_unstable_by_key(|&(hour, key, _)| (hour, key));
     let written = store
         .writer()
         .cold(move |tx| {

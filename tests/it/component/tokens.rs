@@ -29,8 +29,10 @@ async fn hundreds_of_refused_sends_cost_one_refresh_per_account() {
         })
         .await;
     }
-    // One for each account, and one of the component itself, whose token died as well.
-    assert_eq!(server.platform.calls("component/api_authorizer_token"), 4);
+    // One for each account, and those that found the component's own token dead as well: of both
+    // accounts, or of the first alone when the second comes after the new one.
+    let calls = server.platform.calls("component/api_authorizer_token");
+    assert!((3..=4).contains(&calls), "{calls} calls");
     let successes = server.platform.with(|state| {
         let later = state.sent.iter().filter(|sent| sent.text == "later");
         let tokens = later.map(|sent| sent.token.clone());

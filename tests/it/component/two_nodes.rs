@@ -14,7 +14,7 @@ async fn beside(server: &Server) -> App {
 
 async fn two() -> (Server, App) {
     let parts = [COMPONENT, TOKEN, KEY];
-    let server = Server::start_on(Fresh::to_share(), parts, NOW).await;
+    let server = Server::start_on(Fresh::on_server(), parts, NOW).await;
     let other = beside(&server).await;
     server.push_ticket("ticket@@@1").await;
     (server, other)

@@ -5,12 +5,15 @@
 
 mod answers;
 mod chance;
+mod clocks;
 mod fairness;
 mod grants;
 mod journeys;
+mod measures;
 mod order_of_events;
 mod restarts;
 mod times;
+mod turning;
 mod versions;
 
 /// Three steps after a follow.

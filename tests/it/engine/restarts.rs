@@ -1,6 +1,7 @@
 //! Crashes at the worst moments, and rows that something else has broken.
 
 use dripwheel::journey::event::Event;
+use dripwheel::journey::ids::AccountId;
 use dripwheel::journey::outcome::Outcome;
 
 use super::{ONE, WELCOME, sequence};
@@ -186,12 +187,14 @@ async fn an_unreadable_row_stops_nobody_else() {
 async fn an_intent_that_belongs_to_nothing_does_not_stop_the_start() {
     let mut town = Town::open(&[ONE]).await;
     town.follow("ann").await;
+    let shard = town.store().leases().holding().sharding();
+    let shard = shard.shard(AccountId(1));
     town.crash().await;
-    town.tamper(
+    town.tamper(&format!(
         "INSERT INTO deliveries
              (shard, account_id, due_at, enrollment_id, generation, state, epoch, intent_at)
-         VALUES (0, 1, 5, 77 << 16, 0, 1, 1, 5), (0, 1, 6, 1 << 16, 0, 1, 1, 6)",
-    )
+         VALUES ({shard}, 1, 5, 77 << 16, 0, 1, 1, 5), ({shard}, 1, 6, 1 << 16, 0, 1, 1, 6)"
+    ))
     .await;
     let started = tokio::time::timeout(std::time::Duration::from_secs(20), town.start());
     started.await.expect("starts");

@@ -6,6 +6,7 @@ use dripwheel::clock::Timestamp;
 use dripwheel::journey::event::Event;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::sender::platform::AnswerClass;
+use dripwheel::store::timers::{self, TimerKey};
 
 use super::{ONE, WELCOME, sequence};
 use crate::support::{START, Town, eventually, hours, minutes, seconds};
@@ -196,12 +197,11 @@ async fn tick_until_heard(town: &Town, people: usize, messages: usize) {
     .await;
 }
 
-async fn everybody_hears_everything(town: Town) {
-    const PEOPLE: usize = 500;
-    let names: Vec<_> = (0..PEOPLE).map(|n| format!("f{n}")).collect();
+async fn everybody_hears_everything(town: Town, people: usize) {
+    let names: Vec<_> = (0..people).map(|n| format!("f{n}")).collect();
     let follows = names.iter().map(|who| town.follow(who));
     futures_util::future::join_all(follows).await;
-    tick_until_heard(&town, PEOPLE, 2).await;
+    tick_until_heard(&town, people, 2).await;
     for who in &names {
         assert_eq!(town.heard(who), ["hello", "guide"], "{who}");
         let instants = town.heard_after(who);
@@ -216,13 +216,13 @@ const TWO: [(&str, &str); 2] = [("1m", "hello"), ("2m", "guide")];
 #[tokio::test]
 async fn a_ring_of_eight_entries_turns_five_hundred_timers() {
     let town = Town::plan().ring(8).open(&[&sequence("", &TWO)]).await;
-    everybody_hears_everything(town).await;
+    everybody_hears_everything(town, 500).await;
 }
 
 #[tokio::test]
 async fn hints_that_are_lost_cost_no_message() {
     let town = Town::plan().channels(1).open(&[&sequence("", &TWO)]).await;
-    everybody_hears_everything(town).await;
+    everybody_hears_everything(town, 500).await;
 }
 
 #[tokio::test]
@@ -234,7 +234,8 @@ async fn a_sender_with_room_for_ten_sends_everything() {
         .in_flight(2, 3)
         .open(&[&sequence("", &TWO)])
         .await;
-    everybody_hears_everything(town).await;
+    // Fewer: each step of each of them has commits of its own here.
+    everybody_hears_everything(town, 200).await;
 }
 
 #[tokio::test]
@@ -253,5 +254,45 @@ async fn steps_far_in_the_past_and_in_the_future_share_one_wheel() {
     town.clock.set(Timestamp(START.0 + 24 * 366 * 3_600_000));
     town.quiet().await;
     assert!(town.line.calls().len() == 30, "no grant reaches a year");
+    town.end().await;
+}
+
+/// However the accounts are spread over a store, and however many of a page are one account's.
+#[tokio::test]
+async fn pages_of_timers_miss_none_and_are_in_the_order_of_time() {
+    let town = Town::plan().account("b").account("c").account("d");
+    let town = town.open(&[&sequence("", &[("1h", "hello")])]).await;
+    for n in 0..90 {
+        let account = ["main", "b", "c", "main", "b", "main", "d", "main", "main"][n % 9];
+        let account = if (40..70).contains(&n) {
+            account
+        } else {
+            "main"
+        };
+        let arrival = town.arrival(&format!("f{n}"), Event::Followed { scene: None });
+        town.take(account, arrival).await;
+        town.advance(Duration::from_millis(n as u64 % 3));
+    }
+    let shards = town.store().leases().holding().shards();
+    let until = town.now().plus(hours(2));
+    let page = async |after, limit| {
+        let page = timers::page(town.store().read(), &shards, after, until, limit);
+        page.await.unwrap()
+    };
+    let all = page(TimerKey::FIRST, 1_000).await;
+    assert_eq!(all.len(), 90);
+    assert!(all.is_sorted());
+    for limit in [1, 7, 16, 20, 41, 89, 90, 91] {
+        let mut walked = Vec::new();
+        loop {
+            let after = walked.last().copied().unwrap_or(TimerKey::FIRST);
+            let some = page(after, limit).await;
+            walked.extend_from_slice(&some);
+            if some.len() < usize::try_from(limit).unwrap() {
+                break;
+            }
+        }
+        assert_eq!(walked, all, "by {limit}");
+    }
     town.end().await;
 }

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -39,6 +39,7 @@ const TRIES: usize = 5;
 pub struct ClusterPlan {
     durable: bool,
     settings: Vec<(String, String)>,
+    data_at: Option<PathBuf>,
 }
 
 impl ClusterPlan {
@@ -56,9 +57,21 @@ impl ClusterPlan {
         self
     }
 
+    /// Its data lies in this empty folder, and stays there when the cluster goes.
+    #[must_use]
+    pub fn data_at(mut self, folder: &Path) -> Self {
+        self.data_at = Some(folder.to_owned());
+        self
+    }
+
     /// Makes a cluster and starts it.
     pub fn start(self) -> Cluster {
         let cluster = Cluster::prepare(random());
+        if let Some(data) = &self.data_at {
+            let owner = std::fs::metadata(cluster.folder()).unwrap();
+            chown(data, Some(owner.uid()), Some(owner.gid())).unwrap();
+            symlink(data, cluster.data()).unwrap();
+        }
         cluster.order(&format!("create {}", cluster.password));
         let hasty = if self.durable { &[] } else { HASTY };
         for (name, value) in SETTINGS.iter().chain(hasty) {
@@ -143,6 +156,16 @@ impl Cluster {
     pub fn create_database(&self) -> String {
         let name = format!("test_{}", random());
         self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// Makes a database that is as this one, to which nobody is connected, and gives its name.
+    pub fn copy_database(&self, original: &str) -> String {
+        let name = format!("test_{}", random());
+        self.psql(
+            "postgres",
+            &format!("CREATE DATABASE {name} TEMPLATE {original}"),
+        );
         name
     }
 
@@ -235,6 +258,16 @@ impl Cluster {
     /// Where all that it has is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The process that all others of the server go with.
+    pub fn pid(&self) -> String {
+        let lock = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        lock.lines().next().unwrap().to_owned()
     }
 }
 

@@ -4,11 +4,14 @@
 //! Statements are written so that both understand them, with `$1`, `$2` for values.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use dripwheel::store;
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
 };
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 use super::cluster::Cluster;
 
@@ -35,7 +38,7 @@ impl Fresh {
         let kind = std::env::var("DRIPWHEEL_TEST_DATABASE");
         match kind.as_deref() {
             Err(_) | Ok("sqlite") => Self::file(),
-            Ok("postgres") => Self::in_cluster(Cluster::of_this_process()),
+            Ok("postgres") => Self::on_server(),
             Ok(other) => panic!("DRIPWHEEL_TEST_DATABASE is sqlite or postgres, not `{other}`"),
         }
     }
@@ -49,13 +52,10 @@ impl Fresh {
         }
     }
 
-    /// One that several nodes can share, whatever the run is about.
-    pub fn to_share() -> Self {
-        Self::in_cluster(Cluster::of_this_process())
-    }
-
-    fn in_cluster(cluster: &'static Cluster) -> Self {
-        let name = cluster.create_database();
+    /// On PostgreSQL, whatever the run is about.
+    pub fn on_server() -> Self {
+        let cluster = Cluster::of_this_process();
+        let name = cluster.copy_database(template(cluster));
         Self {
             url: cluster.url(&name),
             place: Place::Cluster { cluster, name },
@@ -84,6 +84,23 @@ impl Drop for Fresh {
             cluster.drop_database(name);
         }
     }
+}
+
+/// The database that others begin as: the program's tables with nothing in them, so that migrations
+/// run once for all tests of this process.
+fn template(cluster: &'static Cluster) -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = cluster.create_database();
+        let url = cluster.url(&name);
+        // Whoever asks is within a runtime, where nothing may block on another one.
+        let prepared = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(store::prepare(&url)).unwrap();
+        });
+        prepared.join().unwrap();
+        name
+    })
 }
 
 fn file_in(folder: &TempDir) -> PathBuf {

@@ -27,11 +27,11 @@ impl Town {
         loop {
             self.quiet().await;
             match self.next_due().await {
-                Some(due_at) if due_at <= until => self.clock.set(due_at),
+                Some(due_at) if due_at <= until => self.advance(due_at.since(self.now())),
                 _ => break,
             }
         }
-        self.clock.set(until);
+        self.advance(until.since(self.now()));
         self.quiet().await;
     }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use line::{Heard, Reply};
-pub use town::{START, Town};
+pub use town::{START, Town, account, version};
 
 /// Longest real time in which something that must happen happens on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Asks until the answer is yes; never when it must have been no all along.
 pub async fn eventually<F, Fut>(what: &str, mut check: F)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use dripwheel::clock::{Clock, ManualClock, Timestamp};
+use dripwheel::clock::{Clock, ManualClock, SteadyClock, Timestamp};
 use dripwheel::journey;
 use dripwheel::journey::ids::AccountId;
 use dripwheel::journey::parse;
@@ -35,7 +35,7 @@ use super::line::{Line, Phone};
 pub const START: Timestamp = Timestamp(1_772_416_800_000);
 
 /// A little less than `eventually` has, so that a failure can show the rows.
-pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(18);
+pub(super) const PATIENCE_WITH_ROWS: Duration = Duration::from_secs(40);
 
 /// What is due so soon is armed as a delivery at once.
 const LEAD: Duration = Duration::from_secs(2);
@@ -53,6 +53,7 @@ pub struct TownPlan {
     memory: usize,
     /// Most news in the channels between the parts; what is beyond is lost, as when they are full.
     channels: Option<usize>,
+    steady: bool,
 }
 
 impl TownPlan {
@@ -99,6 +100,13 @@ impl TownPlan {
     #[must_use]
     pub fn channels(mut self, room: usize) -> Self {
         self.channels = Some(room);
+        self
+    }
+
+    /// A program that doubts large steps of the town's clock, as `serve` does.
+    #[must_use]
+    pub fn steady(mut self) -> Self {
+        self.steady = true;
         self
     }
 
@@ -149,6 +157,7 @@ impl Town {
             ring: 10_000,
             memory: 10_000,
             channels: None,
+            steady: false,
         }
     }
 
@@ -165,7 +174,11 @@ impl Town {
             .build()
             .unwrap();
         let (plan, line) = (self.plan.clone(), Arc::clone(&self.line));
-        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
+        let clock = Arc::clone(&self.clock);
+        let clock: Arc<dyn Clock> = match plan.steady {
+            true => Arc::new(SteadyClock::new(clock)),
+            false => clock,
+        };
         let url = self.database.url.clone();
         let versions: Vec<_> = self.sequences.iter().map(|text| version(text)).collect();
         let stop = CancellationToken::new();
@@ -302,7 +315,8 @@ impl Town {
     }
 }
 
-fn account(key: &str, plan: &TownPlan) -> NewAccount {
+/// An account as a plan has them.
+pub fn account(key: &str, plan: &TownPlan) -> NewAccount {
     NewAccount {
         account: Account {
             journey: journey::account::Account {
@@ -325,7 +339,8 @@ fn account(key: &str, plan: &TownPlan) -> NewAccount {
     }
 }
 
-fn version(text: &str) -> NewVersion {
+/// A sequence to be published.
+pub fn version(text: &str) -> NewVersion {
     let none = BTreeMap::new();
     let sequence = parse::parse_stored(text, &none).expect("the sequence of a test is right");
     NewVersion {

@@ -33,7 +33,7 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["scheduler"],
     &["config", "inbound", "sender"],
-    &["alert", "reconcile", "story"],
+    &["alert", "reconcile", "simulator", "story"],
     &["api", "console", "sandbox"],
     &["app"],
     &["cli"],
@@ -123,6 +123,7 @@ const THEIR_NAMES: &[&str] = &[
     "USER_AGENT",
     "UserMessageFormatter",
     "tracing_subscriber",
+    "create_channel",
 ];
 
 /// Where the platform's own words are spoken: it calls followers users.

@@ -1,17 +1,24 @@
 //! The time: `Clock` is the only place that asks the machine what time it is.
 //!
 //! Everything else takes `now` as an argument or holds a clock. Three clocks exist: the system's,
-//! a manual one for tests, and a scaled one that plays 48 hours in minutes for the demo.
+//! a manual one for tests, and a scaled one that plays 48 hours in minutes for the demo. A fourth,
+//! the steady one, stands before another and doubts its large steps.
 //! Deliberately absent: time zones (`journey::plan`) and timers (`scheduler`).
+
+mod course;
+mod steady;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+pub use steady::SteadyClock;
 
 /// An instant in UTC, as milliseconds since 1970.
 #[derive(
@@ -81,6 +88,34 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Ends once `now` is at least `at`, or a little earlier when the clock is stepped: callers
     /// look at `now` again after every wake.
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_>;
+
+    /// How much time has passed since some beginning by a count that nobody sets, the machine's
+    /// sleep included; in this clock's own time.
+    fn elapsed(&self) -> Duration;
+
+    /// How often time has gone on by a great deal at once: then much is overdue, and nothing of it
+    /// is in a hurry. A clock that does not look for that has seen none.
+    fn leaps(&self) -> u64 {
+        0
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        C::now(self)
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
+        C::sleep_until(self, at)
+    }
+
+    fn elapsed(&self) -> Duration {
+        C::elapsed(self)
+    }
+
+    fn leaps(&self) -> u64 {
+        C::leaps(self)
+    }
 }
 
 /// Shortest wait of a loop that only looks after things, however fast the clock runs.
@@ -124,6 +159,10 @@ impl Clock for SystemClock {
         let wait = at.since(wall_now()).min(WAIT_MAX);
         Box::pin(tokio::time::sleep(wait))
     }
+
+    fn elapsed(&self) -> Duration {
+        Uptime::now().0
+    }
 }
 
 /// How long the machine has been up, its sleep included. Nobody sets it, so what must end by itself,
@@ -161,6 +200,8 @@ impl Uptime {
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<Timestamp>,
+    /// How far it was moved, in milliseconds; a correction is no movement.
+    moved: AtomicI64,
 }
 
 impl ManualClock {
@@ -168,15 +209,17 @@ impl ManualClock {
     pub fn at(now: Timestamp) -> Self {
         Self {
             now: watch::Sender::new(now),
+            moved: AtomicI64::new(0),
         }
     }
 
-    /// Moves the clock forward and wakes everybody who waits.
+    /// Lets time pass, and wakes everybody who waits.
     pub fn advance(&self, span: Duration) {
+        self.moved.fetch_add(millis(span), Ordering::SeqCst);
         self.now.send_modify(|now| *now = now.plus(span));
     }
 
-    /// Sets the clock, also backwards, as an administrator's correction would.
+    /// Sets the clock, also backwards, as an administrator's correction would: no time passes.
     pub fn set(&self, now: Timestamp) {
         self.now.send_replace(now);
     }
@@ -195,6 +238,11 @@ impl Clock for ManualClock {
                 changes.changed().await.ok();
             }
         })
+    }
+
+    fn elapsed(&self) -> Duration {
+        let moved = self.moved.load(Ordering::SeqCst);
+        Duration::from_millis(moved.unsigned_abs())
     }
 }
 
@@ -272,6 +320,10 @@ impl Clock for ScaledClock {
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
         let wait = (at.since(self.now()) / self.origin.speed.max(1)).min(WAIT_MAX);
         Box::pin(tokio::time::sleep(wait))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Uptime::now().0.saturating_mul(self.origin.speed.max(1))
     }
 }
 

@@ -1,0 +1,8 @@
+-- How far back outcomes and receipts are kept (store::retention).
+
+-- One row, once anything has been deleted.
+CREATE TABLE retention (
+    id            BIGINT PRIMARY KEY CHECK (id = 1),
+    outcomes_from BIGINT NOT NULL,           -- older outcomes and receipts may be gone
+    swept_to      BIGINT NOT NULL            -- up to here all of them are
+);

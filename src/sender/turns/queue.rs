@@ -1,0 +1,249 @@
+//! One account's due deliveries: two lanes, its limits, and what of its rows is to be read. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::policy::limiter::{Limiter, Rate};
+use crate::sender::turns::ramp::Ramp;
+use crate::store::work::DeliveryKey;
+
+/// A step is fresh while it is less late than this.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Of ten turns of an account, how many go to its fresh steps while it has a backlog.
+const FRESH_TURNS: u8 = 7;
+
+/// A delivery's place among its account's rows.
+pub type Place = (Timestamp, EnrollmentId);
+
+/// Before every row.
+const START: Place = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
+
+/// Which of an account's deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Fresh,
+    Backlog,
+}
+
+impl Lane {
+    pub(super) fn of(due_at: Timestamp, now: Timestamp) -> Self {
+        if due_at < now.minus(FRESH) {
+            Self::Backlog
+        } else {
+            Self::Fresh
+        }
+    }
+}
+
+/// Rows of an account that should be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub account: AccountId,
+    /// The place to read on from.
+    pub after: Place,
+    /// Past the backlog, for the fresh lane alone.
+    pub(super) fresh: bool,
+}
+
+/// One account's due deliveries and limits.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// By due instant; what is late moves over to the backlog.
+    fresh: BTreeMap<Place, DeliveryKey>,
+    backlog: BTreeMap<Place, DeliveryKey>,
+    /// How the backlog begins; `None` once it goes as fast as everything.
+    pub(super) ramp: Option<Ramp>,
+    pub(super) rate: Rate,
+    pub(super) limiter: Limiter,
+    pub(super) in_flight: usize,
+    backlog_in_flight: usize,
+    pub(super) in_flight_max: usize,
+    /// Nothing is sent before this instant: the account rests.
+    pub(super) rests_until: Timestamp,
+    /// Nothing is sent before this instant: the day's calls are used up, unless the platform says
+    /// otherwise later.
+    pub(super) used_up_until: Timestamp,
+    /// No limit has room before this instant.
+    pub(super) full_until: Timestamp,
+    /// Rows of this account were left on disk: read on when the queue runs low.
+    pub(super) more_on_disk: bool,
+    /// Every row up to here has been read since the last look from the beginning.
+    pub(super) read_until: Place,
+    /// Fresh rows were left on disk, perhaps behind a long backlog; read up to here so far.
+    pub(super) fresh_on_disk: bool,
+    pub(super) fresh_read_until: Place,
+    turn: u8,
+}
+
+impl Queue {
+    /// An empty queue, with rows on disk as far as is known. What the account has not sent while we
+    /// did not know it is its backlog: that begins slowly.
+    pub(super) fn new(limiter: Limiter, rate: Rate, in_flight_max: usize, now: Timestamp) -> Self {
+        Self {
+            fresh: BTreeMap::new(),
+            backlog: BTreeMap::new(),
+            ramp: Some(Ramp::new(rate, now)),
+            rate,
+            limiter,
+            in_flight: 0,
+            backlog_in_flight: 0,
+            in_flight_max: in_flight_max.max(1),
+            rests_until: Timestamp(i64::MIN),
+            used_up_until: Timestamp(i64::MIN),
+            full_until: Timestamp(i64::MIN),
+            more_on_disk: true,
+            read_until: START,
+            fresh_on_disk: true,
+            fresh_read_until: START,
+            turn: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.backlog.len()
+    }
+
+    pub(super) fn lane(&mut self, lane: Lane) -> &mut BTreeMap<Place, DeliveryKey> {
+        match lane {
+            Lane::Fresh => &mut self.fresh,
+            Lane::Backlog => &mut self.backlog,
+        }
+    }
+
+    /// Notes that a row was not taken into memory, so that it is read again.
+    pub(super) fn leave_on_disk(&mut self, place: Place, lane: Lane) {
+        let (due_at, EnrollmentId(id)) = place;
+        let before = (due_at, EnrollmentId(id.saturating_sub(1)));
+        self.more_on_disk = true;
+        self.read_until = self.read_until.min(before);
+        if lane == Lane::Fresh {
+            self.fresh_on_disk = true;
+            self.fresh_read_until = self.fresh_read_until.min(before);
+        }
+    }
+
+    /// Nothing is sent before this instant.
+    pub(super) fn not_before(&self) -> Timestamp {
+        self.rests_until
+            .max(self.used_up_until)
+            .max(self.full_until)
+    }
+
+    /// Supposes that there are rows on disk that are not in memory.
+    pub(super) fn look_again(&mut self) {
+        self.more_on_disk = true;
+        self.read_until = START;
+        self.fresh_on_disk = true;
+        self.fresh_read_until = START;
+    }
+
+    /// Forgets what is in memory: an account that rests must cost nothing.
+    pub(super) fn forget(&mut self) -> usize {
+        let forgotten = self.len();
+        self.fresh.clear();
+        self.backlog.clear();
+        self.look_again();
+        forgotten
+    }
+
+    /// Moves over what has become late, and lets the ramp grow.
+    pub(super) fn age(&mut self, now: Timestamp) {
+        let fresh_from = now.minus(FRESH);
+        while let Some(first) = self.fresh.first_entry() {
+            if first.key().0 >= fresh_from {
+                break;
+            }
+            let (place, key) = first.remove_entry();
+            self.backlog.insert(place, key);
+        }
+        if self.ramp.as_mut().is_some_and(|ramp| ramp.look(now)) {
+            self.ramp = None;
+        }
+    }
+
+    /// When a lane has something to hand out, as far as that is a matter of time.
+    fn lane_ready_at(&self, lane: Lane) -> Option<Timestamp> {
+        let first = |due: &BTreeMap<Place, DeliveryKey>| due.keys().next().map(|(at, _)| *at);
+        let Lane::Backlog = lane else {
+            return first(&self.fresh);
+        };
+        let due_at = first(&self.backlog)?;
+        match &self.ramp {
+            None => Some(due_at),
+            Some(ramp) if self.backlog_in_flight < ramp.places(self.in_flight_max) => {
+                Some(due_at.max(ramp.ready_at()))
+            }
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn ready_at(&self) -> Option<Timestamp> {
+        let lanes = [Lane::Fresh, Lane::Backlog].map(|lane| self.lane_ready_at(lane));
+        let first = lanes.into_iter().flatten().min()?;
+        (self.in_flight < self.in_flight_max).then(|| first.max(self.not_before()))
+    }
+
+    /// The lane whose turn it is, of those that have something to hand out.
+    fn next_lane(&self, now: Timestamp) -> Option<Lane> {
+        let ready = |lane: &Lane| self.lane_ready_at(*lane).is_some_and(|at| at <= now);
+        let order = if self.turn < FRESH_TURNS {
+            [Lane::Fresh, Lane::Backlog]
+        } else {
+            [Lane::Backlog, Lane::Fresh]
+        };
+        order.into_iter().find(ready)
+    }
+
+    pub(super) fn take(&mut self, now: Timestamp) -> Option<(DeliveryKey, Lane)> {
+        let lane = self.next_lane(now)?;
+        let (_, key) = self.lane(lane).pop_first()?;
+        self.turn = (self.turn + 1) % 10;
+        self.in_flight += 1;
+        if lane == Lane::Backlog {
+            self.backlog_in_flight += 1;
+            if let Some(ramp) = &mut self.ramp {
+                ramp.take(now);
+            }
+        }
+        Some((key, lane))
+    }
+
+    /// One that was taken is done with; `sent` says whether it used up a call.
+    pub(super) fn done(&mut self, lane: Option<Lane>, sent: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if !sent {
+            self.limiter.give_back();
+        }
+        if lane == Some(Lane::Backlog) {
+            self.backlog_in_flight = self.backlog_in_flight.saturating_sub(1);
+            if let Some(ramp) = self.ramp.as_mut().filter(|_| !sent) {
+                ramp.give_back();
+            }
+        }
+    }
+
+    /// The rows that should be read: from the beginning on, and past the backlog where fresh ones
+    /// lie behind it. A lane is `low` with fewer deliveries.
+    pub(super) fn wanted(&self, account: AccountId, low: usize, now: Timestamp) -> Option<Wanted> {
+        let fresh_from = (now.minus(FRESH), EnrollmentId(i64::MIN));
+        let behind = self.read_until < fresh_from;
+        let (fresh_low, backlog_low) = (self.fresh.len() < low, self.backlog.len() < low);
+        if self.fresh_on_disk && fresh_low && behind && self.read_until > START {
+            return Some(Wanted {
+                account,
+                after: self.fresh_read_until.max(fresh_from),
+                fresh: true,
+            });
+        }
+        // What follows may be for either lane; behind the backlog it is for the fresh one.
+        let room = backlog_low && (behind || fresh_low);
+        (self.more_on_disk && room).then_some(Wanted {
+            account,
+            after: self.read_until,
+            fresh: false,
+        })
+    }
+}
