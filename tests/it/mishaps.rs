@@ -1,8 +1,6 @@
 //! What goes wrong below the program: commits that the database refuses at the last moment, and
 //! timers that the ring missed. Nobody is told of what is not written, and nothing is lost.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
-
 use std::time::Duration;
 
 use dripwheel::clock::Timestamp;
