@@ -147,8 +147,13 @@ impl Victim {
         }
     }
 
+    /// Starts it once the power is back.
     fn start(&self) {
         if let Self::Server { cluster, .. } = self {
+            // After a cut no process has the old number; after a kill the dead one may keep it.
+            for lock in cluster.locks() {
+                std::fs::remove_file(lock).ok();
+            }
             cluster.start();
         }
     }

@@ -264,9 +264,16 @@ impl Cluster {
         self.folder.join("data")
     }
 
+    /// The files by which a server knows that another one runs: of its data, and of its socket.
+    pub fn locks(&self) -> [PathBuf; 2] {
+        let socket = format!(".s.PGSQL.{}.lock", self.port);
+        [self.data().join("postmaster.pid"), self.folder.join(socket)]
+    }
+
     /// The process that all others of the server go with.
     pub fn pid(&self) -> String {
-        let lock = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let [lock, _] = self.locks();
+        let lock = std::fs::read_to_string(lock).unwrap();
         lock.lines().next().unwrap().to_owned()
     }
 }
