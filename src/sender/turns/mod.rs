@@ -24,7 +24,7 @@ use crate::store::work::DeliveryKey;
 
 pub use queue::{Place, Wanted};
 
-/// Most deliveries of one account in memory, per lane.
+/// Most deliveries of one account's backlog in memory; twice as many of its fresh ones.
 pub const QUEUE_MAX: usize = 2000;
 
 /// Rows of an account that are read at once: so many fit into a lane that runs low.
@@ -105,9 +105,7 @@ impl Turns {
         };
         let place = (key.due_at, key.enrollment);
         let lane = Lane::of(key.due_at, now);
-        let depth = queue.lane(lane).len();
-        let full = self.len >= self.cap && depth >= ROOM_MIN;
-        if full || depth >= QUEUE_MAX {
+        if !queue.has_room(place, lane, self.len >= self.cap) {
             queue.leave_on_disk(place, lane);
             return;
         }
@@ -251,15 +249,7 @@ impl Turns {
     pub fn fed(&mut self, wanted: Wanted, rows: Vec<DeliveryKey>, all: bool, now: Timestamp) {
         if let Some(queue) = self.queues.get_mut(&wanted.account) {
             let last = rows.last().map(|row| (row.due_at, row.enrollment));
-            if wanted.fresh {
-                queue.fresh_read_until = last.unwrap_or(wanted.after);
-            } else {
-                queue.read_until = last.unwrap_or(wanted.after);
-                queue.more_on_disk = !all;
-            }
-            if all {
-                queue.fresh_on_disk = false;
-            }
+            queue.note_read(wanted, last.unwrap_or(wanted.after), all, now);
         }
         for row in rows {
             self.push(row, now);

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::journey::ids::{AccountId, EnrollmentId};
 use crate::policy::limiter::{Limiter, Rate};
 use crate::sender::turns::ramp::Ramp;
+use crate::sender::turns::{QUEUE_MAX, ROOM_MIN};
 use crate::store::work::DeliveryKey;
 
 /// A step is fresh while it is less late than this.
@@ -71,10 +72,14 @@ pub(super) struct Queue {
     /// Rows of this account were left on disk: read on when the queue runs low.
     pub(super) more_on_disk: bool,
     /// Every row up to here has been read since the last look from the beginning.
-    pub(super) read_until: Place,
+    read_until: Place,
     /// Fresh rows were left on disk, perhaps behind a long backlog; read up to here so far.
-    pub(super) fresh_on_disk: bool,
-    pub(super) fresh_read_until: Place,
+    fresh_on_disk: bool,
+    fresh_read_until: Place,
+    /// The first row that was left on disk and not read since, of each lane. Later ones stay there
+    /// with it: whatever comes by itself must not overtake what waits to be read.
+    fresh_left: Option<Place>,
+    backlog_left: Option<Place>,
     turn: u8,
 }
 
@@ -98,6 +103,8 @@ impl Queue {
             read_until: START,
             fresh_on_disk: true,
             fresh_read_until: START,
+            fresh_left: None,
+            backlog_left: None,
             turn: 0,
         }
     }
@@ -113,6 +120,25 @@ impl Queue {
         }
     }
 
+    fn left(&mut self, lane: Lane) -> &mut Option<Place> {
+        match lane {
+            Lane::Fresh => &mut self.fresh_left,
+            Lane::Backlog => &mut self.backlog_left,
+        }
+    }
+
+    /// Whether a row may come into memory; `crowded` says that there is hardly any left. Fresh rows
+    /// come before they are due, hence more of them.
+    pub(super) fn has_room(&mut self, place: Place, lane: Lane, crowded: bool) -> bool {
+        let most = match (lane, crowded) {
+            (_, true) => ROOM_MIN,
+            (Lane::Fresh, false) => 2 * QUEUE_MAX,
+            (Lane::Backlog, false) => QUEUE_MAX,
+        };
+        let in_order = self.left(lane).is_none_or(|left| place <= left);
+        in_order && self.lane(lane).len() < most
+    }
+
     /// Notes that a row was not taken into memory, so that it is read again.
     pub(super) fn leave_on_disk(&mut self, place: Place, lane: Lane) {
         let (due_at, EnrollmentId(id)) = place;
@@ -122,6 +148,28 @@ impl Queue {
         if lane == Lane::Fresh {
             self.fresh_on_disk = true;
             self.fresh_read_until = self.fresh_read_until.min(before);
+        }
+        let left = self.left(lane);
+        *left = Some(left.map_or(before, |left| left.min(before)));
+    }
+
+    /// Notes that a page was read, up to `last` or to the end.
+    pub(super) fn note_read(&mut self, wanted: Wanted, last: Place, all: bool, now: Timestamp) {
+        let unread = (!all).then_some(last);
+        if wanted.fresh {
+            self.fresh_read_until = last;
+            self.fresh_left = unread;
+        } else {
+            self.read_until = last;
+            self.more_on_disk = !all;
+            self.backlog_left = unread;
+            // A page that ends in the backlog says nothing of what is fresh.
+            if all || Lane::of(last.0, now) == Lane::Fresh {
+                self.fresh_left = unread;
+            }
+        }
+        if all {
+            self.fresh_on_disk = false;
         }
     }
 
@@ -231,7 +279,9 @@ impl Queue {
         let fresh_from = (now.minus(FRESH), EnrollmentId(i64::MIN));
         let behind = self.read_until < fresh_from;
         let (fresh_low, backlog_low) = (self.fresh.len() < low, self.backlog.len() < low);
-        if self.fresh_on_disk && fresh_low && behind && self.read_until > START {
+        // Where nothing was read yet, the first page may well bring everything.
+        let begun = self.read_until > START || !backlog_low || self.fresh_left.is_some();
+        if self.fresh_on_disk && fresh_low && behind && begun {
             return Some(Wanted {
                 account,
                 after: self.fresh_read_until.max(fresh_from),

@@ -183,6 +183,61 @@ fn who_has_just_followed_does_not_wait_behind_yesterday() {
     assert_eq!(greeted, 1500, "of 5000 that were sent");
 }
 
+/// Deliveries are told of two seconds ahead, and more of them than memory holds: those that had to
+/// be left on disk are not overtaken by those that are told of later.
+#[test]
+fn a_stream_that_the_memory_cannot_hold_stays_on_time() {
+    let mut turns = turns(1);
+    turns.fed(turns.hungry(NOW)[0], Vec::new(), true, NOW);
+    let due = |n: i64| {
+        NOW.plus(Duration::from_secs(2))
+            .plus(Duration::from_micros(200) * n as u32)
+    };
+    let (mut rows, mut told, mut sent) = (BTreeMap::new(), 0, 0);
+    for tick in 0..600 {
+        let now = NOW.plus(Duration::from_millis(10 * tick));
+        while told < 15_000 && due(told) <= now.plus(Duration::from_secs(2)) {
+            let (place, key) = row(key(1, told, due(told)));
+            rows.insert(place, key);
+            turns.push(key, now);
+            told += 1;
+        }
+        feed(&mut turns, &rows, now);
+        for handed in turns.next(now, 500) {
+            assert!(
+                now.since(handed.due_at) <= Duration::from_millis(10),
+                "{handed:?}"
+            );
+            rows.remove(&(handed.due_at, handed.enrollment));
+            turns.done(handed, true);
+            sent += 1;
+        }
+    }
+    assert_eq!(sent, 15_000);
+}
+
+#[test]
+fn what_was_due_at_the_start_is_not_overtaken_by_what_comes_later() {
+    let mut turns = turns(1);
+    let mut rows: BTreeMap<_, _> = (0..9_000).map(|n| row(key(1, n, NOW))).collect();
+    let mut last = 0;
+    for round in 0..20 {
+        let now = NOW.plus(Duration::from_millis(10 * round));
+        feed(&mut turns, &rows, now);
+        for n in 0..500 {
+            let (place, key) = row(key(1, 10_000 + 500 * round as i64 + n, now));
+            rows.insert(place, key);
+            turns.push(key, now);
+        }
+        for handed in turns.next(now, 500) {
+            assert!(handed.enrollment.0 >= last, "{handed:?} after {last}");
+            last = handed.enrollment.0;
+            rows.remove(&(handed.due_at, handed.enrollment));
+            turns.done(handed, true);
+        }
+    }
+}
+
 #[test]
 fn a_backlog_that_fills_the_memory_leaves_room_for_fresh_steps() {
     let mut turns = turns(1);
