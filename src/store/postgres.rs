@@ -43,7 +43,7 @@ pub(super) async fn connect_writer(url: &str) -> Result<DatabaseConnection, Erro
             // A commit is acknowledged once it is on the disk, whatever the server's own setting.
             ("synchronous_commit", "on"),
             ("statement_timeout", "10s"),
-            ("lock_timeout", "2s"),
+            ("lock_timeout", "5s"),
             // A node that stands still must not keep the rows of its last transaction from others.
             ("idle_in_transaction_session_timeout", "3s"),
             // What is written is named by its key. Where a table was never analyzed the planner

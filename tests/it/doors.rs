@@ -263,7 +263,11 @@ async fn of_two_nodes_of_one_name_the_earlier_one_ends() {
     });
     // The writer, and with it whatever waits for it.
     two.one.failed().await;
-    assert!(!later.store().leases().holding().held().is_empty());
+    let leases = later.store().leases();
+    eventually("the later one has shards", async || {
+        !leases.holding().held().is_empty()
+    })
+    .await;
     later.stop().await;
     two.stop().await;
 }

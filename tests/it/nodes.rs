@@ -13,7 +13,9 @@ use dripwheel::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use dripwheel::journey::answer::{Answer, AnswerClass};
 use dripwheel::journey::event::{Arrival, Event};
 use dripwheel::journey::ids::{AccountId, EnrollmentId};
+use dripwheel::store::leases::Held;
 use dripwheel::store::pauses::{self, Pause};
+use dripwheel::store::shards::Sharding;
 use dripwheel::store::timers::{self, TimerKey};
 use dripwheel::store::work::{Armed, DeliveryKey, Intended};
 use dripwheel::store::{Error, Store, StoreSettings, accounts, deliveries, nodes, versions};
@@ -203,21 +205,27 @@ async fn a_takeover_waits_for_what_the_old_holder_is_writing() {
         a.number(&writing).await == 1
     })
     .await;
+    let sent_under = a.store.leases().holding().epoch(sent.account).unwrap();
     end_lease(&database).await;
-    let url = database.url.clone();
-    let taking = tokio::spawn(async move { Node::start(&url, "b", ManualClock::at(START)).await });
-    let waiting = format!("{HERE} <> 'advisory'");
-    eventually("the other has tried", || async {
-        taking.is_finished() || a.number(&waiting).await > 0
-    })
-    .await;
-    assert!(!taking.is_finished(), "it did not wait");
+    let b = Node::start(&database.url, "b", ManualClock::at(START)).await;
+    let writes = Sharding::Many.shard(sent.account);
+    let has = |shard: u16| b.store.leases().holding().has(shard);
+    assert!(!has(writes), "it did not wait");
+    assert_eq!(b.store.leases().holding().held().len(), SHARDS - 1);
     gate.rollback().await.unwrap();
 
     settling.await.unwrap().unwrap();
-    let b = taking.await.unwrap();
-    let held = b.store.leases().holding().held();
-    assert_eq!(held.len(), SHARDS);
+    // Whoever takes it now finds nothing that is left to settle.
+    let epoch = format!("SELECT epoch FROM shard_leases WHERE shard = {writes}");
+    eventually("somebody has taken it", || async {
+        a.number(&epoch).await > sent_under
+    })
+    .await;
+    let epoch = a.number(&epoch).await;
+    let held = [Held {
+        shard: writes,
+        epoch,
+    }];
     let left = deliveries::left_behind(b.store.read(), &held, 10).await;
     assert_eq!(left.unwrap(), []);
     assert_eq!(b.number("SELECT count(*) FROM outcomes").await, 1);
