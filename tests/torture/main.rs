@@ -9,7 +9,6 @@
 #![expect(clippy::print_stdout, reason = "the summary is the point")]
 
 #[path = "../it/support/cluster.rs"]
-#[expect(dead_code, reason = "tests of stores ask for more")]
 mod cluster;
 mod crowd;
 #[path = "../it/support/database.rs"]
