@@ -199,50 +199,49 @@ impl Uptime {
 /// A clock that stands still until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock {
-    now: watch::Sender<Timestamp>,
-    /// How far it was moved, in milliseconds; a correction is no movement.
-    moved: AtomicI64,
+    /// What it shows, and how much time has passed: a correction lets none pass.
+    shown: watch::Sender<(Timestamp, Duration)>,
 }
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn at(now: Timestamp) -> Self {
         Self {
-            now: watch::Sender::new(now),
-            moved: AtomicI64::new(0),
+            shown: watch::Sender::new((now, Duration::ZERO)),
         }
     }
 
     /// Lets time pass, and wakes everybody who waits.
     pub fn advance(&self, span: Duration) {
-        self.moved.fetch_add(millis(span), Ordering::SeqCst);
-        self.now.send_modify(|now| *now = now.plus(span));
+        self.shown.send_modify(|(now, passed)| {
+            *now = now.plus(span);
+            *passed = passed.saturating_add(span);
+        });
     }
 
     /// Sets the clock, also backwards, as an administrator's correction would: no time passes.
-    pub fn set(&self, now: Timestamp) {
-        self.now.send_replace(now);
+    pub fn set(&self, to: Timestamp) {
+        self.shown.send_modify(|(now, _)| *now = to);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.now.borrow()
+        self.shown.borrow().0
     }
 
     fn sleep_until(&self, at: Timestamp) -> Sleep<'_> {
-        let mut changes = self.now.subscribe();
+        let mut changes = self.shown.subscribe();
         Box::pin(async move {
             // Wakes on every move, so that a waiter sees a jump in either direction.
-            if *changes.borrow_and_update() < at {
+            if changes.borrow_and_update().0 < at {
                 changes.changed().await.ok();
             }
         })
     }
 
     fn elapsed(&self) -> Duration {
-        let moved = self.moved.load(Ordering::SeqCst);
-        Duration::from_millis(moved.unsigned_abs())
+        self.shown.borrow().1
     }
 }
 

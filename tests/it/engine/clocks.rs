@@ -43,6 +43,8 @@ async fn a_clock_that_stays_ahead_finds_everything_due_once() {
     }
     town.quiet().await;
     town.clock.set(START.plus(hours(30)));
+    // Whoever comes makes the program look at its clock.
+    town.follow("early").await;
     town.advance(seconds(4));
     town.follow("late").await;
     assert_eq!(town.heard("f0"), ["hello"], "not believed yet");
@@ -62,6 +64,7 @@ async fn a_clock_that_is_set_back_holds_no_timer_up() {
     let town = Town::plan().steady().open(&[&welcome]).await;
     town.follow("ann").await;
     town.clock.set(START.minus(hours(1)));
+    town.follow("bob").await;
     tick_until_heard(&town, "ann", 1).await;
     let waited = town.now().since(START.minus(hours(1)));
     assert!(waited <= minutes(1), "{waited:?}");
