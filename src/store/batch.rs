@@ -31,7 +31,7 @@ use crate::store::{Error, Knowledge, erasure, report, tags};
 pub(crate) struct Batch<'a, T> {
     pub(super) tables: &'a T,
     pub(super) knowledge: &'a Knowledge,
-    pub(super) moment: &'a Moment,
+    pub(super) moment: Moment,
     /// The next follower's id.
     pub(super) numbers: &'a mut Numbers,
     pub(super) people: People,
@@ -75,10 +75,13 @@ pub(crate) enum Answered {
 
 impl<'a, T: Tables> Batch<'a, T> {
     /// Does all `works`, which are in the order of their ranks; one answer for each.
+    ///
+    /// `moment` is read once everybody concerned is locked: a commit that had to wait for others is
+    /// later than theirs, and says so.
     pub(crate) async fn run(
         tables: &'a T,
         knowledge: &'a Knowledge,
-        moment: &'a Moment,
+        moment: impl FnOnce() -> Moment + Send,
         numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
@@ -88,7 +91,7 @@ impl<'a, T: Tables> Batch<'a, T> {
         let mut batch = Self {
             tables,
             knowledge,
-            moment,
+            moment: moment(),
             numbers,
             people,
             entries: Vec::new(),
@@ -144,7 +147,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             void: &batch.void,
             void_intents: &batch.void_intents,
         };
-        let mut armed = save::save(tables, &batch.people, beside, moment).await?;
+        let mut armed = save::save(tables, &batch.people, beside, &batch.moment).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
         // off the wheel must not become a delivery.
         for work in works {

@@ -23,6 +23,7 @@ mod passive;
 mod reconcile;
 mod retention;
 mod sandbox;
+mod silence;
 mod simulator;
 mod spool;
 mod support;
