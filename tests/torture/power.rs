@@ -109,8 +109,8 @@ fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
     }
 }
 
-/// Stops a process, each of its children, and all of their threads.
-fn stop(process: &str) {
+/// Stops a process, each of its children, and all of their threads; says who they are.
+fn stop(process: &str) -> Vec<String> {
     let mut all = vec![process.to_owned()];
     for entry in std::fs::read_dir("/proc").unwrap() {
         let other = entry.unwrap().file_name().into_string().unwrap();
@@ -122,7 +122,7 @@ fn stop(process: &str) {
     let kill = format!("kill -STOP {}", all.join(" "));
     // The shell's own `kill` is always there. Somebody may have ended meanwhile.
     run("sh", &["-c".as_ref(), kill.as_ref()]).ok();
-    for one in all {
+    for one in &all {
         let Ok(threads) = std::fs::read_dir(format!("/proc/{one}/task")) else {
             continue;
         };
@@ -133,6 +133,7 @@ fn stop(process: &str) {
             }
         }
     }
+    all
 }
 
 /// State, parent and so on of a thread.
@@ -214,19 +215,13 @@ async fn a_power_cut_loses_nothing_that_was_acknowledged() {
     for cut in 1..=cuts {
         crowd.join(&control, &mut scene.dice, APP_ID, (PEOPLE, 600));
         tokio::time::sleep(scene.dice.millis(200, 1500)).await;
-        let pid = victim.pid();
-        let user = pid.clone();
-        stop(&user.unwrap_or_else(|| scene.server.pid().to_string()));
+        let user = victim.pid();
+        let users = stop(&user.unwrap_or_else(|| scene.server.pid().to_string()));
         disk.cut();
         scene.server.kill().await;
-        if let Some(pid) = pid {
-            // The shell's own `kill` is always there.
-            run(
-                "sh",
-                &["-c".as_ref(), "kill -KILL $0".as_ref(), pid.as_ref()],
-            )
-            .ok();
-        }
+        // The shell's own `kill` is always there. Of these our own server has ended.
+        let kill = format!("kill -KILL {}", users.join(" "));
+        run("sh", &["-c".as_ref(), kill.as_ref()]).ok();
         disk.bring_back();
         victim.start();
         scene.server.start();
