@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod explain;
 mod nodes;
+mod preview;
 mod quota;
 mod sandbox;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Serve(ConfigArg),
     /// Reads every sequence of a directory and names every problem with its place and its mend.
     Check(check::CheckArgs),
+    /// Shows each message as each platform shows it, and what stands in where one lacks a kind.
+    Preview(preview::PreviewArgs),
     /// The JSON Schema of sequence files, of the configuration or of profiles, for editors.
     Schema {
         #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
@@ -103,6 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
