@@ -56,7 +56,7 @@ enum Command {
     },
     /// The configuration file with every key, its default and its reason.
     Config,
-    /// The WeChat platform, played on a port of its own for the accounts of a configuration.
+    /// The platforms of a configuration's accounts, played on ports of their own.
     Sandbox(sandbox::SandboxArgs),
     /// The platform's check of a third-party platform (全网发布检测), against a running server.
     Conformance(conformance::ConformanceArgs),
