@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod explain;
 mod nodes;
+mod preview;
 mod quota;
 mod sandbox;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Serve(ConfigArg),
     /// Reads every sequence of a directory and names every problem with its place and its mend.
     Check(check::CheckArgs),
+    /// Shows each message as each platform shows it, and what stands in where one lacks a kind.
+    Preview(preview::PreviewArgs),
     /// The JSON Schema of sequence files, of the configuration or of profiles, for editors.
     Schema {
         #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
@@ -53,7 +56,7 @@ enum Command {
     },
     /// The configuration file with every key, its default and its reason.
     Config,
-    /// The WeChat platform, played on a port of its own for the accounts of a configuration.
+    /// The platforms of a configuration's accounts, played on ports of their own.
     Sandbox(sandbox::SandboxArgs),
     /// The platform's check of a third-party platform (全网发布检测), against a running server.
     Conformance(conformance::ConformanceArgs),
@@ -103,6 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),

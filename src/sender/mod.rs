@@ -16,6 +16,7 @@ pub mod platform;
 mod prose;
 pub mod quota;
 mod recovery;
+pub mod rendering;
 mod retries;
 pub mod shelf;
 pub mod telegram;

@@ -7,7 +7,7 @@ use poem::web::Multipart;
 use poem::{Body, Endpoint, FromRequest, Request, RequestBody, Response, Result};
 use serde_json::{Map, Value, json};
 
-use super::{Answered, Asked, Call, Protocol, SEND, Town};
+use super::{Answered, Asked, Call, Protocol, SEND, Town, phone};
 use crate::sandbox::fault::{FaultKind, Target};
 use crate::sandbox::lock;
 use crate::sandbox::spoil::spoil;
@@ -34,6 +34,9 @@ impl Endpoint for Service {
     async fn call(&self, mut request: Request) -> Result<Response> {
         let caller = request.remote_addr().clone();
         let path = request.uri().path().to_owned();
+        if phone::is_phone(&request) {
+            return Ok(phone::answer(&self.town, &self.protocol, request).await);
+        }
         let api = self.protocol.api(&path);
         let mut target = Target {
             api,

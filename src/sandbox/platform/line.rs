@@ -134,6 +134,14 @@ fn is_uuid(text: &str) -> bool {
 }
 
 impl Protocol for Line {
+    fn word(&self) -> &'static str {
+        "line"
+    }
+
+    fn example(&self) -> &'static str {
+        "U4af4980629"
+    }
+
     fn api<'p>(&self, path: &'p str) -> &'p str {
         match path {
             PUSH | MULTICAST => SEND,

@@ -8,6 +8,7 @@
 
 mod door;
 mod line;
+mod phone;
 mod settings;
 mod telegram;
 mod webhook;
@@ -95,6 +96,12 @@ struct Letter {
 
 /// One platform's protocol.
 trait Protocol: Send + Sync + fmt::Debug {
+    /// The word that the configuration uses.
+    fn word(&self) -> &'static str;
+
+    /// What a person's id looks like.
+    fn example(&self) -> &'static str;
+
     /// The name of a call in faults: `send` for those that bring messages, else its path.
     fn api<'p>(&self, path: &'p str) -> &'p str;
 
@@ -127,6 +134,8 @@ struct PlatformEvent {
 
 /// What there is on the platform.
 struct Town {
+    /// Where it listens.
+    addr: SocketAddr,
     clock: Arc<dyn Clock>,
     settings: PlatformSettings,
     people: Mutex<BTreeMap<String, Person>>,
@@ -265,6 +274,7 @@ impl PlatformSandbox {
             }
         };
         let town = Arc::new(Town {
+            addr,
             clock,
             settings,
             people: Mutex::default(),
@@ -302,30 +312,7 @@ impl PlatformSandbox {
 
     /// Lets somebody do something, and tells the account's server of it.
     pub async fn act(&self, person: &str, act: PlatformAct) -> Told {
-        {
-            let mut people = lock(&self.town.people);
-            let known = people.entry(person.to_owned()).or_default();
-            match &act {
-                PlatformAct::Follow => (known.follows, known.blocks) = (true, false),
-                PlatformAct::Unfollow => (known.follows, known.blocks) = (false, true),
-                PlatformAct::Write(_) | PlatformAct::Tap(_) => {}
-            }
-        }
-        let event = {
-            let mut events = lock(&self.town.events);
-            let event = PlatformEvent {
-                number: events.len() as u64 + 1,
-                at: self.town.now(),
-                person: person.to_owned(),
-                act,
-            };
-            events.push(event.clone());
-            event
-        };
-        self.protocol.happens(&event);
-        let letter = self.protocol.letter(&self.town, &event, false);
-        self.post(letter, self.town.settings.callback_attempts)
-            .await
+        acts(&self.town, &self.protocol, person, act).await
     }
 
     /// Somebody blocks the account without its being told.
@@ -339,7 +326,7 @@ impl PlatformSandbox {
     pub async fn tell_again(&self) -> Option<Told> {
         let event = lock(&self.town.events).last().cloned()?;
         let letter = self.protocol.letter(&self.town, &event, true);
-        Some(self.post(letter, 1).await)
+        Some(post(&self.town, letter, 1).await)
     }
 
     /// Tells of an act that never was, as somebody who is not the platform would.
@@ -352,52 +339,12 @@ impl PlatformSandbox {
         };
         let letter = self.protocol.letter(&self.town, &event, false);
         let letter = letter.map(|letter| self.protocol.forged(letter));
-        self.post(letter, 1).await
-    }
-
-    async fn post(&self, letter: Option<Letter>, attempts: u32) -> Told {
-        let mut told = Told {
-            accepted: letter.is_none(),
-            status: None,
-            answer: String::new(),
-        };
-        let Some(letter) = letter else {
-            return told;
-        };
-        for attempt in 0..attempts.max(1) {
-            if attempt > 0 {
-                tokio::time::sleep(self.town.settings.callback_pause).await;
-            }
-            let url = &self.town.settings.callback_url;
-            let mut request = self.town.client.post(url).query(&letter.query);
-            for (name, value) in &letter.heads {
-                request = request.header(*name, value);
-            }
-            let request = request
-                .header("content-type", "application/json")
-                .body(letter.body.clone());
-            match callback::answer(request).await {
-                Ok((status, answer)) => {
-                    told = Told {
-                        accepted: (200..300).contains(&status),
-                        status: Some(status),
-                        answer,
-                    };
-                }
-                Err(error) => told.answer = error,
-            }
-            if told.accepted {
-                break;
-            }
-        }
-        told
+        post(&self.town, letter, 1).await
     }
 
     /// What somebody received, the oldest first.
     pub fn received(&self, person: &str) -> Vec<Received> {
-        let people = lock(&self.town.people);
-        let person = people.get(person);
-        person.map_or_else(Vec::new, |person| person.received.clone())
+        received(&self.town, person)
     }
 
     /// Every call that wanted to bring a message.
@@ -414,4 +361,81 @@ impl PlatformSandbox {
     pub fn faults(&self) -> Vec<FaultState> {
         self.town.faults.list()
     }
+}
+
+/// Lets somebody do something, and tells the account's server of it.
+async fn acts(
+    town: &Arc<Town>,
+    protocol: &Arc<dyn Protocol>,
+    person: &str,
+    act: PlatformAct,
+) -> Told {
+    {
+        let mut people = lock(&town.people);
+        let known = people.entry(person.to_owned()).or_default();
+        match &act {
+            PlatformAct::Follow => (known.follows, known.blocks) = (true, false),
+            PlatformAct::Unfollow => (known.follows, known.blocks) = (false, true),
+            PlatformAct::Write(_) | PlatformAct::Tap(_) => {}
+        }
+    }
+    let event = {
+        let mut events = lock(&town.events);
+        let event = PlatformEvent {
+            number: events.len() as u64 + 1,
+            at: town.now(),
+            person: person.to_owned(),
+            act,
+        };
+        events.push(event.clone());
+        event
+    };
+    protocol.happens(&event);
+    let letter = protocol.letter(town, &event, false);
+    post(town, letter, town.settings.callback_attempts).await
+}
+
+/// What somebody received, the oldest first.
+fn received(town: &Town, person: &str) -> Vec<Received> {
+    let people = lock(&town.people);
+    let person = people.get(person);
+    person.map_or_else(Vec::new, |person| person.received.clone())
+}
+
+async fn post(town: &Town, letter: Option<Letter>, attempts: u32) -> Told {
+    let mut told = Told {
+        accepted: letter.is_none(),
+        status: None,
+        answer: String::new(),
+    };
+    let Some(letter) = letter else {
+        return told;
+    };
+    for attempt in 0..attempts.max(1) {
+        if attempt > 0 {
+            tokio::time::sleep(town.settings.callback_pause).await;
+        }
+        let url = &town.settings.callback_url;
+        let mut request = town.client.post(url).query(&letter.query);
+        for (name, value) in &letter.heads {
+            request = request.header(*name, value);
+        }
+        let request = request
+            .header("content-type", "application/json")
+            .body(letter.body.clone());
+        match callback::answer(request).await {
+            Ok((status, answer)) => {
+                told = Told {
+                    accepted: (200..300).contains(&status),
+                    status: Some(status),
+                    answer,
+                };
+            }
+            Err(error) => told.answer = error,
+        }
+        if told.accepted {
+            break;
+        }
+    }
+    told
 }

@@ -94,6 +94,14 @@ impl Telegram {
 }
 
 impl Protocol for Telegram {
+    fn word(&self) -> &'static str {
+        "telegram"
+    }
+
+    fn example(&self) -> &'static str {
+        "1001"
+    }
+
     fn api<'p>(&self, path: &'p str) -> &'p str {
         match path.rsplit('/').next() {
             Some(method) if method.starts_with("send") => SEND,

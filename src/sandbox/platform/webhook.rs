@@ -41,6 +41,14 @@ impl Webhook {
 }
 
 impl Protocol for Webhook {
+    fn word(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn example(&self) -> &'static str {
+        "u-7"
+    }
+
     fn api<'p>(&self, _path: &'p str) -> &'p str {
         SEND
     }

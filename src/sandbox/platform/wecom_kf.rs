@@ -184,6 +184,14 @@ fn parameter<'q>(query: &'q str, name: &str) -> &'q str {
 }
 
 impl Protocol for WecomKf {
+    fn word(&self) -> &'static str {
+        "wecom-kf"
+    }
+
+    fn example(&self) -> &'static str {
+        "wmqfasd1e19278asdasAAAA"
+    }
+
     fn api<'p>(&self, path: &'p str) -> &'p str {
         if path == SEND_MSG { SEND } else { path }
     }

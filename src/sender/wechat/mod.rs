@@ -281,6 +281,21 @@ impl WechatClient {
     }
 }
 
+/// A message as a customer message carries it, its files under their names.
+pub fn preview(message: &Message) -> Value {
+    let names = body::uploads(message);
+    let names: Vec<_> = names
+        .into_iter()
+        .map(|(asset, _)| super::rendering::name(asset).to_owned())
+        .collect();
+    let body = body::encode("", message, &names);
+    let mut body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("touser");
+    }
+    body
+}
+
 /// The answer for a message that needs an interface which has no calls left before `until`.
 fn used_up(interface: Interface, until: Timestamp, code: Option<i64>) -> Answer {
     let words = format!("{}: no calls are left before {until}", interface.name());

@@ -57,7 +57,7 @@ impl<'m> Rendered<'m> {
     }
 
     /// The whole body, over what every body has.
-    pub(super) fn filled(&self, mut body: Value, media: Option<&str>) -> Value {
+    pub(in crate::sender) fn filled(&self, mut body: Value, media: Option<&str>) -> Value {
         let mut content = self.content.clone();
         if let Some(id) = media {
             content[self.field] = json!(id);

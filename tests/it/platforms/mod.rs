@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod cases;
+mod phone;
+mod preview;
 mod stage;
 
 use stage::Kind;

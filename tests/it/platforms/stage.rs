@@ -359,6 +359,8 @@ impl Stage {
             self.texts(person) == texts
         })
         .await;
+        // The next step is planned from the answer on: time must not pass before it.
+        self.nothing_in_hand().await;
     }
 
     /// Sets the clock to `span` after the start.

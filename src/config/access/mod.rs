@@ -4,6 +4,9 @@
 //! An account has the keys of its own platform and no others, so that a secret written under the
 //! wrong account is named and not overlooked.
 
+#[cfg(test)]
+mod tests;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::account::all;
