@@ -19,6 +19,7 @@ pub mod reconcile;
 pub mod sandbox;
 pub mod scheduler;
 pub mod sender;
+pub mod sign;
 pub mod simulator;
 pub mod store;
 pub mod story;

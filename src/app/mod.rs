@@ -4,6 +4,7 @@
 mod companion;
 mod component;
 mod parts;
+mod platforms;
 mod server;
 
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ use crate::policy::profile::Profiles;
 use crate::scheduler::Scheduler;
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
-use crate::sender::{Sender, SenderSettings};
+use crate::sender::{Sender, SenderSettings, Ways};
 use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
@@ -75,9 +76,12 @@ impl App {
         let (store, armed_rx) = open_store(config, &clock, &profiles, loaded).await?;
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
+        let others = platforms::join(config, &store, &clock, &http)?;
         let (spool, drain) = parts::spool(&config.database, &store).await?.unzip();
-        let doors =
-            Arc::new(parts::doors(config, &store, &clock, &clients)?.with_spool(spool.clone()));
+        let doors = parts::doors(config, &store, &clock, &clients)?
+            .with_gates(others.gates)
+            .with_spool(spool.clone());
+        let doors = Arc::new(doors);
         let joined = component::Joining {
             config,
             profiles: &profiles,
@@ -111,7 +115,7 @@ impl App {
                 in_flight_max: config.sender.in_flight,
                 queue_max: config.wheel.ring_entries,
             },
-            Arc::clone(&clients) as _,
+            Arc::new(Ways::new(Arc::clone(&clients), others.ways)),
             due_rx,
         );
         let reconciler = parts::reconciler(config, &store, &clock, clients);

@@ -16,6 +16,7 @@ use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
 use crate::inbound::component::{self, ComponentDoors};
+use crate::inbound::files;
 use crate::inbound::spool::Spool;
 use crate::listener::Listener;
 use crate::sender::quota::Quotas;
@@ -94,6 +95,7 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             "/component",
             component::routes(Arc::clone(&doorway.component_doors)),
         )
+        .nest("/files", files::routes(Arc::clone(store)))
         .nest("/api/v1", api::routes(Arc::new(api)))
         .at("/docs", get(api::docs()))
         .nest("/", console::routes(Arc::new(pages)));

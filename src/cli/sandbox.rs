@@ -74,6 +74,9 @@ pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<Sandbox
     let menu = menu(config);
     let mut accounts = Vec::new();
     for account in &config.accounts {
+        let Some(access) = account.access.wechat() else {
+            continue;
+        };
         let rules = profile.unwrap_or(&account.profile);
         let profile = [Profile::Wechat48h, Profile::Wechat2023]
             .into_iter()
@@ -81,20 +84,20 @@ pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<Sandbox
         let Some(profile) = profile else {
             bail!("the sandbox does not play `{rules}`: use wechat-48h or wechat-2023");
         };
-        let original: String = Sha256::digest(&account.app_id)
+        let original: String = Sha256::digest(&access.app_id)
             .iter()
             .take(6)
             .map(|byte| format!("{byte:02x}"))
             .collect();
         accounts.push(SandboxAccount {
-            app_id: account.app_id.clone(),
-            app_secret: account.app_secret.clone(),
-            token: account.token.clone(),
-            encoding_aes_key: account
+            app_id: access.app_id.clone(),
+            app_secret: access.app_secret.clone(),
+            token: access.token.clone(),
+            encoding_aes_key: access
                 .encoding_aes_key
                 .clone()
                 .unwrap_or_else(|| SecretString::from("A".repeat(43))),
-            mode: match account.mode {
+            mode: match access.mode {
                 CallbackMode::Safe => Mode::Safe,
                 CallbackMode::Compat => Mode::Compat,
                 CallbackMode::Plain => Mode::Plain,

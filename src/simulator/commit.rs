@@ -326,7 +326,6 @@ impl World {
 
     fn begin_call(&mut self, n: usize, send: crate::store::work::Send) {
         let node = &mut self.nodes[n];
-        let epoch = node.holding.epoch(send.key.account).unwrap_or_default();
         let now = self.true_now + self.wall_offset;
         let now = crate::clock::Timestamp(now);
         let answer = match node.admit(&send, now) {
@@ -337,8 +336,8 @@ impl World {
             }
         };
         node.calls.push(Call {
+            epoch: send.epoch,
             send,
-            epoch,
             answer,
         });
     }

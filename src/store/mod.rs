@@ -30,6 +30,7 @@ mod grants;
 pub mod health;
 mod intent;
 mod keeper;
+pub mod kf_cursors;
 mod knowledge;
 pub mod leases;
 mod load;

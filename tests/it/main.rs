@@ -21,6 +21,7 @@ mod nodes;
 mod own_platform;
 mod pair;
 mod passive;
+mod platforms;
 mod reconcile;
 mod retention;
 mod sandbox;

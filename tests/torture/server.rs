@@ -195,10 +195,15 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         ended.ok().map(|status| status.unwrap())
     }
 
+    /// The number of the child.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).unwrap()
+    }
+
     /// Sends the child a signal.
     pub async fn signal(&self, name: &str) {
         // The shell's own `kill` is there even where no program of that name is installed.
-        let pid = self.child.as_ref().and_then(Child::id).unwrap();
+        let pid = self.pid();
         let sent = Command::new("sh")
             .arg("-c")
             .arg(format!("kill -{name} {pid}"))

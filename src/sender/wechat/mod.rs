@@ -17,13 +17,13 @@ mod codes;
 mod component;
 pub mod errcode;
 mod fetch;
-mod filetype;
+pub(in crate::sender) mod filetype;
 mod forms;
-mod media;
-mod source;
-mod token;
+pub(in crate::sender) mod media;
+pub(in crate::sender) mod source;
+pub(in crate::sender) mod token;
 mod users;
-mod wire;
+pub(in crate::sender) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -26,7 +26,7 @@ use source::{File, project};
 /// `config` stands as high as the stages although it needs so little: no stage reads settings, each
 /// has a struct of its own that `app` fills in.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "listener"],
+    &["clock", "listener", "sign"],
     &["yaml"],
     &["journey"],
     &["policy"],
@@ -124,13 +124,26 @@ const THEIR_NAMES: &[&str] = &[
     "UserMessageFormatter",
     "tracing_subscriber",
     "create_channel",
+    "Webhook",
+    "WebhookAccess",
+    "WebhookClient",
+    "WebhookGate",
+    "WebhookSettings",
+    "webhook",
+    "channel_access_token",
+    "channel_id",
+    "channel_secret",
 ];
 
 /// Where the platform's own words are spoken: it calls followers users.
 const PLATFORM_WORDS: &[&str] = &[
     "src/inbound/",
     "src/sandbox/",
+    "src/sender/line/",
+    "src/sender/telegram/",
+    "src/sender/webhook/",
     "src/sender/wechat/",
+    "src/sender/wecom_kf/",
     "tests/",
 ];
 
