@@ -5,6 +5,7 @@
 
 mod accounts;
 mod body;
+mod broadcasts;
 mod components;
 mod cursor;
 mod docs;
@@ -35,6 +36,7 @@ pub use headers::SecurityHeaders;
 
 use accounts::AccountsApi;
 use body::BodyLimit;
+use broadcasts::BroadcastsApi;
 use components::ComponentsApi;
 use followers::FollowersApi;
 use health::HealthApi;
@@ -103,6 +105,8 @@ enum Group {
     Components,
     /// Sequences and their versions.
     Sequences,
+    /// One message to many followers.
+    Broadcasts,
     /// What people are told of.
     Alerts,
     /// Followers, their story and their passages.
@@ -116,6 +120,7 @@ type Apis = (
     HealthApi,
     ComponentsApi,
     FollowersApi,
+    BroadcastsApi,
     SyncApi,
     NodesApi,
 );
@@ -129,6 +134,7 @@ fn service() -> Service {
             HealthApi,
             ComponentsApi,
             FollowersApi,
+            BroadcastsApi,
             SyncApi,
             NodesApi,
         ),

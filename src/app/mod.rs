@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::app::server::ByApiKeys;
 use crate::app::server::Doorway;
+use crate::broadcast::Broadcaster;
 use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
@@ -238,7 +239,7 @@ impl App {
     }
 }
 
-/// What counts, hands over and clears away beside the way of a message.
+/// What feeds, counts, hands over and clears away beside the way of a message.
 fn look_after_rows(
     config: &Config,
     store: &Arc<Store>,
@@ -249,7 +250,9 @@ fn look_after_rows(
     let counts = health::keep(Arc::clone(store), Arc::clone(clock), stop.clone());
     let keep = config.database.keep_outcomes;
     let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
+    let broadcaster = Broadcaster::new(Arc::clone(store), Arc::clone(clock));
     let mut tasks = vec![
+        ("broadcaster", tokio::spawn(broadcaster.run(stop.clone()))),
         ("health", tokio::spawn(counts)),
         ("retention", tokio::spawn(retention.run(stop.clone()))),
     ];

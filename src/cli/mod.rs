@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod bench;
+mod broadcast;
 mod check;
 mod conformance;
 mod demo;
@@ -64,6 +65,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Has a running server compare an account's followers with the platform's list.
     Sync(sync::SyncArgs),
+    /// Makes broadcasts on a running server, starts and interrupts them, and shows how far they have come.
+    Broadcast(broadcast::BroadcastArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
     /// Lists the processes that share a database, and who sees to an account.
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
+        Command::Broadcast(args) => broadcast::run(args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Simulator(args) => simulator::run(&args),

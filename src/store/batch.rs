@@ -18,12 +18,13 @@ use crate::store::health::Counts;
 use crate::store::load::{People, Person};
 use crate::store::numbers::Numbers;
 use crate::store::receipts::ReceiptKey;
+use crate::store::recipients::Admission;
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
 use crate::store::tables::{Beside, Tables};
 use crate::store::timers::TimerKey;
 use crate::store::work::{
-    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
+    Act, Acted, Admitted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
 use crate::store::{Error, Knowledge, erasure, report, tags};
 
@@ -47,6 +48,8 @@ pub(crate) struct Batch<'a, T> {
     pub(super) erasing: HashSet<FollowerId>,
     /// Tags to tell the platform of.
     tag_changes: Vec<tags::Change>,
+    /// Recipients of broadcasts that have an enrollment now.
+    pub(super) admissions: Vec<Admission>,
     tally: Tally,
 }
 
@@ -67,6 +70,7 @@ pub(crate) enum Answered {
     Taken(Taken),
     Acted(Acted),
     Reconciled(Reconciled),
+    Admitted(Admitted),
     Settled(Settled),
     Confirmed(Confirmed),
     Intended(Vec<Intended>),
@@ -102,6 +106,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             void_intents: Vec::new(),
             erasing: HashSet::new(),
             tag_changes: Vec::new(),
+            admissions: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
@@ -128,6 +133,18 @@ impl<'a, T: Tables> Batch<'a, T> {
                 Work::Reconcile { account, found, .. } => {
                     Answered::Reconciled(batch.reconcile(*account, found).await?)
                 }
+                Work::Admit {
+                    broadcast,
+                    account,
+                    version,
+                    due_at,
+                    followers,
+                    ..
+                } => Answered::Admitted(
+                    batch
+                        .admit((*broadcast, *account, *version), *due_at, followers)
+                        .await?,
+                ),
                 Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Confirm { key, .. } => Answered::Confirmed(batch.confirm(*key)),
                 Work::Intend { keys, only, .. } => {
@@ -142,6 +159,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             entries: &batch.entries,
             tag_changes: &batch.tag_changes,
             forgotten: &forgotten,
+            admissions: &batch.admissions,
             reported: &batch.reported,
             newly_awaited: &batch.newly_awaited,
             void: &batch.void,

@@ -394,6 +394,7 @@ fn refuse_lost(works: Vec<Work>, holding: &Holding) -> Vec<Work> {
         Work::Settle { key, .. } | Work::Confirm { key, .. } => {
             holding.epoch(key.account).is_some()
         }
+        Work::Admit { account, .. } => holding.epoch(*account).is_some(),
         _ => true,
     };
     let (works, lost) = works.into_iter().partition(ours);
@@ -416,6 +417,7 @@ fn answer(works: Vec<Work>, answers: Vec<Answered>) {
             (Work::Reconcile { reply, .. }, Answered::Reconciled(one)) => {
                 drop(reply.send(Ok(one)));
             }
+            (Work::Admit { reply, .. }, Answered::Admitted(one)) => drop(reply.send(Ok(one))),
             (Work::Settle { reply, .. }, Answered::Settled(one)) => drop(reply.send(Ok(one))),
             (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
             (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api;
+mod broadcast;
 mod callbacks;
 mod carriers;
 mod cluster;

@@ -112,6 +112,14 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         }
     }
 
+    /// The same, with the database that goes with it.
+    pub fn keeping(self, fresh: Fresh) -> Self {
+        Self {
+            _fresh: Some(fresh),
+            ..self
+        }
+    }
+
     /// The URL of its database.
     pub fn database(&self) -> &str {
         &self.database

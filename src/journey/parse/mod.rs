@@ -18,8 +18,8 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reconcile,
-    Reenter, Sequence,
+    Closed, ClosedThen, HORIZON_DEFAULT, Kind, Late, LateThen, OnUnknown, Quiet, QuietHours,
+    Reconcile, Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
 use raw::{RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile, RawSequence};
@@ -138,6 +138,7 @@ impl Reader<'_> {
         let accounts = self.accounts(raw.accounts.as_ref());
         let steps = self.steps(&raw.steps, &defaults, horizon);
         Some(Sequence {
+            kind: Kind::Sequence,
             name: name?,
             title: title?,
             accounts,
