@@ -165,6 +165,12 @@ impl SyncApi {
                 "this account is not configured any more",
             ));
         }
+        // Else it would run for ever: only WeChat's list of followers is read.
+        let clients = state.quotas.as_ref().map(|quotas| quotas.clients());
+        if clients.is_some_and(|clients| clients.client(account).is_none()) {
+            let detail = "this account's platform has no list of followers that we read";
+            return Err(Refusal::new(Code::NoPlatform, detail));
+        }
         let now = state.clock.now();
         let refresh = refresh.0.unwrap_or(false);
         syncs::begin(&state.store, vec![account], Reason::Asked, refresh, now).await?;

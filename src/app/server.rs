@@ -44,6 +44,7 @@ pub(super) struct Doorway {
 
 /// Serves callbacks, API, console and the operators' paths until `doorway.stop`.
 pub(super) async fn serve(listener: Listener, doorway: Doorway, routes: Route, tls: bool) {
+    let catching_up = tokio::spawn(Arc::clone(&doorway.doors).catch_up());
     let served = Server::new_with_acceptor(listener)
         .name("dripwheel")
         .idle_timeout(IDLE_MAX)
@@ -53,6 +54,8 @@ pub(super) async fn serve(listener: Listener, doorway: Doorway, routes: Route, t
             Some(REQUESTS_DRAIN_MAX),
         )
         .await;
+    // What it has not read by now is read with the next event.
+    catching_up.abort();
     if let Err(error) = served {
         tracing::error!(%error, "server ended");
     }

@@ -72,37 +72,35 @@ impl Check<'_> {
         );
         // Where and by which rules an account is served differs by platform: the defaults speak of
         // accounts of their own platform only.
-        let given_here = given.and_then(|given| given.platform).or(base.platform) == Some(platform);
-        let theirs = |own: &Option<At<String>>| !given_here && own.is_none();
+        let here = given.filter(|given| given.platform.or(base.platform) == Some(platform));
         let access = self.access(raw, platform, given.and_then(|given| given.mode));
-        let profile = choose(
-            &raw.profile,
-            given.map(|given| &given.profile),
-            &base.profile,
-        );
-        let api_base = choose(
-            &raw.api_base,
-            given.map(|given| &given.api_base),
-            &base.api_base,
-        );
+        let profile = raw.profile.as_ref();
+        let profile = profile.or(here.and_then(|here| here.profile.as_ref()));
+        let api_base = raw.api_base.as_ref();
+        let api_base = api_base.or(here.and_then(|here| here.api_base.as_ref()));
         let timezone = choose(
             &raw.timezone,
             given.map(|given| &given.timezone),
             &base.timezone,
         );
-        let profile = match theirs(&raw.profile) {
-            true => Some(platform.own_profile().to_owned()),
-            false => self.name(profile),
+        let profile = match profile {
+            Some(at) => self.name(at),
+            None => Some(platform.own_profile().to_owned()),
         };
-        let api_base = match theirs(&raw.api_base) {
-            true => Some(platform.own_api_base().to_owned()),
-            false => self.web_address(api_base),
+        let api_base = match api_base {
+            Some(at) => self.web_address(at),
+            None => Some(platform.own_api_base().to_owned()),
         };
         let timezone = self.zone(timezone);
-        let rate = self.rate(
-            raw.rate.as_ref(),
-            given.and_then(|given| given.rate.as_ref()),
-        );
+        let given_rate = given.and_then(|given| given.rate.as_ref());
+        let rate = self.rate(raw.rate.as_ref(), given_rate);
+        let says = |rate: &RawRate| rate.per_second.is_some();
+        let said = raw.rate.iter().chain(given_rate).any(says);
+        let own = platform.own_per_second().filter(|_| !said);
+        let rate = rate.map(|rate| Rate {
+            per_second: own.unwrap_or(rate.per_second),
+            ..rate
+        });
         let quota_reset = choose(
             &raw.quota_reset,
             given.map(|given| &given.quota_reset),

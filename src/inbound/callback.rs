@@ -117,6 +117,11 @@ impl Doors {
         self
     }
 
+    /// Reads what happened while nobody could be told, where a platform keeps it.
+    pub async fn catch_up(self: Arc<Self>) {
+        gate::catch_up(&self).await;
+    }
+
     /// Begins no more replies and waits until those that were given are confirmed. Callbacks must
     /// still come in meanwhile: a repetition is what tells that an answer was lost.
     pub async fn drain(&self) {
@@ -466,10 +471,11 @@ async fn take(
 
 pub(super) fn plain(status: StatusCode, text: impl Into<String>) -> Response {
     let text = text.into();
-    let kind = if text.starts_with('<') {
-        "text/xml; charset=utf-8"
-    } else {
-        "text/plain; charset=utf-8"
+    let kind = match text.as_bytes().first() {
+        Some(b'<') => "text/xml; charset=utf-8",
+        // A call as the answer to a callback, which Telegram takes as JSON only.
+        Some(b'{') => "application/json",
+        _ => "text/plain; charset=utf-8",
     };
     Response::builder()
         .status(status)

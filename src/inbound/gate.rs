@@ -8,9 +8,11 @@
 //!
 //! Deliberately absent: what each platform's callbacks look like (the files named after them).
 
+use std::time::Duration;
+
 use poem::http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::callback::{ANSWER_WITHIN, Doors, TryAgain, refuse, try_again};
 use super::envelope::{Doubt, Query, Refusal};
@@ -28,6 +30,9 @@ use crate::store::work::Offer;
 /// Largest callback of the platforms that tell several events, or long ones, at once, in bytes. They
 /// state no limit; a text alone may have 15 KB.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long reading what one account missed may take.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// How far ahead of our clock a platform's may be before its instants are not believed, in
 /// milliseconds.
@@ -149,6 +154,22 @@ pub(super) async fn store(
             .await?;
     }
     Ok(())
+}
+
+/// Reads what happened while nobody could be told, where a platform keeps it.
+pub(super) async fn catch_up(doors: &Doors) {
+    for (account, gatehouse) in &doors.gates {
+        if let Gate::WecomKf(gate) = &gatehouse.gate {
+            let deadline = Instant::now() + CATCH_UP_WITHIN;
+            let read = gate.read(doors, account, "", deadline);
+            if !matches!(timeout_at(deadline, read).await, Ok(true)) {
+                tracing::warn!(
+                    account.key = account,
+                    "what was missed is read with the next event"
+                );
+            }
+        }
+    }
 }
 
 /// Answers a platform's handshake (GET), where it has one.

@@ -22,6 +22,9 @@ use crate::clock::Timestamp;
 /// Longest answer that is read; most are a few hundred bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Shortest rest, so that nobody who says `0` is asked without a pause.
+const REST_MIN: Duration = Duration::from_secs(1);
+
 /// Longest rest that a platform is believed to want.
 const REST_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -55,12 +58,12 @@ impl Heard {
         let text = self.heads.get(RETRY_AFTER)?.to_str().ok()?.trim();
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             let seconds = text.parse().ok()?;
-            return Some(Duration::from_secs(seconds).min(REST_MAX));
+            return Some(Duration::from_secs(seconds).clamp(REST_MIN, REST_MAX));
         }
         let parser = jiff::fmt::rfc2822::DateTimeParser::new();
         let at = parser.parse_timestamp(text).ok()?;
         let span = Timestamp(at.as_millisecond()).since(now);
-        Some(span.min(REST_MAX))
+        Some(span.clamp(REST_MIN, REST_MAX))
     }
 }
 
@@ -206,7 +209,8 @@ mod tests {
         assert_eq!(heard("7"), Some(Duration::from_secs(7)));
         let date = heard("Tue, 14 Nov 2023 22:14:20 GMT");
         assert_eq!(date, Some(Duration::from_secs(60)));
-        assert_eq!(heard("Tue, 14 Nov 2023 22:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(heard("0"), Some(REST_MIN));
+        assert_eq!(heard("Tue, 14 Nov 2023 22:00:00 GMT"), Some(REST_MIN));
         assert_eq!(heard("soon"), None);
         assert_eq!(heard("99999999"), Some(REST_MAX));
     }

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::account::all;
 use super::check::{Check, DEFAULTS, preset};
-use super::raw::{RawAccount, RawSecret};
+use super::raw::{RawAccount, RawAccountDefaults, RawSecret};
 use super::{CallbackMode, PlatformName};
 use crate::sign::SigningKey;
 use crate::yaml::{At, Place};
@@ -134,7 +134,7 @@ impl PlatformName {
     /// The rules of accounts that name no others.
     pub(super) fn own_profile(self) -> &'static str {
         match self {
-            Self::Wechat => "wechat-48h",
+            Self::Wechat => written(&DEFAULTS.account_defaults, |base| &base.profile),
             other => other.word(),
         }
     }
@@ -142,12 +142,18 @@ impl PlatformName {
     /// Where the platform's API is, unless the account says something else. A webhook has its `url`.
     pub(super) fn own_api_base(self) -> &'static str {
         match self {
-            Self::Wechat => "https://api.weixin.qq.com",
+            Self::Wechat => written(&DEFAULTS.account_defaults, |base| &base.api_base),
             Self::Line => "https://api.line.me",
             Self::Telegram => "https://api.telegram.org",
             Self::WecomKf => "https://qyapi.weixin.qq.com",
             Self::Webhook => "",
         }
+    }
+
+    /// Calls in one second, where the platform publishes a number and the account says none: Telegram's is
+    /// about 30 (<https://core.telegram.org/bots/faq>).
+    pub(super) fn own_per_second(self) -> Option<u32> {
+        (self == Self::Telegram).then_some(30)
     }
 
     /// The keys that its accounts may have.
@@ -173,6 +179,14 @@ impl PlatformName {
             Self::Webhook => &["url", "secret", "secret_previous"],
         }
     }
+}
+
+/// What `default.yaml` has under a key.
+fn written(
+    base: &'static Option<RawAccountDefaults>,
+    key: fn(&RawAccountDefaults) -> &Option<At<String>>,
+) -> &'static str {
+    &preset(key(preset(base.as_ref())).as_ref()).value
 }
 
 impl RawAccount {

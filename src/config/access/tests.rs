@@ -117,6 +117,14 @@ fn each_platform_has_its_own_keys_rules_and_address() {
         panic!("is a bot");
     };
     assert_eq!(bot.bot_token.expose_secret(), BOT);
+    let per_second = |text: &str| read(text).unwrap().accounts[0].rate.per_second;
+    assert_eq!((per_second(TELEGRAM), per_second(LINE)), (30, 100));
+    assert_eq!(
+        per_second(&format!("{TELEGRAM}    rate: {{ per_second: 7 }}\n")),
+        7
+    );
+    let given = "account_defaults: { rate: { per_second: 9 } }\n";
+    assert_eq!(per_second(&format!("{given}{TELEGRAM}")), 9);
 }
 
 #[test]
@@ -135,6 +143,12 @@ fn defaults_for_one_platform_leave_accounts_of_others_alone() {
         .remove(0);
     assert_eq!(account.profile, "wechat-2023");
     assert_eq!(account.api_base, "http://127.0.0.1:9");
+    let given = "account_defaults: { platform: telegram }\n";
+    let without = TELEGRAM.replace("    platform: telegram\n", "");
+    let account = read(&format!("{given}{without}")).unwrap();
+    let account = &account.accounts[0];
+    assert_eq!(account.profile, "telegram");
+    assert_eq!(account.api_base, "https://api.telegram.org");
     let own = format!("{TELEGRAM}    api_base: https://bots.example.com\n    profile: webhook\n");
     let account = read(&own).unwrap().accounts.remove(0);
     assert_eq!(account.profile, "webhook");

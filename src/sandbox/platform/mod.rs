@@ -315,6 +315,11 @@ impl PlatformSandbox {
         acts(&self.town, &self.protocol, person, act).await
     }
 
+    /// Lets somebody do something of which the account is told nothing.
+    pub fn act_unheard(&self, person: &str, act: PlatformAct) {
+        happens(&self.town, &self.protocol, person, act);
+    }
+
     /// Somebody blocks the account without its being told.
     pub fn block(&self, person: &str) {
         if let Some(person) = lock(&self.town.people).get_mut(person) {
@@ -370,13 +375,27 @@ async fn acts(
     person: &str,
     act: PlatformAct,
 ) -> Told {
+    let event = happens(town, protocol, person, act);
+    let letter = protocol.letter(town, &event, false);
+    post(town, letter, town.settings.callback_attempts).await
+}
+
+/// What an act changes on the platform, before anybody is told.
+fn happens(
+    town: &Town,
+    protocol: &Arc<dyn Protocol>,
+    person: &str,
+    act: PlatformAct,
+) -> PlatformEvent {
     {
         let mut people = lock(&town.people);
         let known = people.entry(person.to_owned()).or_default();
         match &act {
-            PlatformAct::Follow => (known.follows, known.blocks) = (true, false),
             PlatformAct::Unfollow => (known.follows, known.blocks) = (false, true),
-            PlatformAct::Write(_) | PlatformAct::Tap(_) => {}
+            // Whoever writes can be written to, and nobody writes to an account that they block.
+            PlatformAct::Follow | PlatformAct::Write(_) | PlatformAct::Tap(_) => {
+                (known.follows, known.blocks) = (true, false);
+            }
         }
     }
     let event = {
@@ -391,8 +410,7 @@ async fn acts(
         event
     };
     protocol.happens(&event);
-    let letter = protocol.letter(town, &event, false);
-    post(town, letter, town.settings.callback_attempts).await
+    event
 }
 
 /// What somebody received, the oldest first.

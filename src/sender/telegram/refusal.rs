@@ -61,7 +61,8 @@ fn class(code: i64, words: &str, said: &Value, heard: &Heard, now: Timestamp) ->
             let seconds = said.pointer("/parameters/retry_after");
             let span = seconds.and_then(Value::as_u64).map(Duration::from_secs);
             let span = span.or_else(|| heard.retry_after(now)).unwrap_or(REST);
-            AnswerClass::NotBefore(now.plus(span.min(Duration::from_secs(24 * 3600))))
+            let span = span.clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
+            AnswerClass::NotBefore(now.plus(span))
         }
         403 if GONE.iter().any(|gone| words.contains(gone)) => AnswerClass::Unsubscribed,
         // "bot can't send messages to the user" and its like: seen to pass.

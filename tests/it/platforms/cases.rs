@@ -5,7 +5,8 @@ use std::time::Duration;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::sandbox::{FaultKind, PlatformAct};
 
-use super::stage::{Kind, Stage};
+use super::kind::Kind;
+use super::stage::Stage;
 
 const SEQUENCE: &str = "sequence: hello
 title: Hello
@@ -193,5 +194,17 @@ pub async fn a_callback_that_is_too_long_is_refused(kind: Kind) {
     let long = " ".repeat(2 * 1024 * 1024);
     assert_eq!(stage.posts("", long).await, 413);
     assert_eq!(stage.number("SELECT count(*) FROM receipts").await, 0);
+    stage.stop().await;
+}
+
+pub async fn a_list_of_followers_is_compared_where_there_is_one(kind: Kind) {
+    let stage = Stage::start(kind, None, SEQUENCE).await;
+    let (status, said) = stage.api("/accounts/main/sync").await;
+    if kind == Kind::Wechat {
+        assert_eq!(status, 202, "{said}");
+    } else {
+        assert_eq!(status, 409, "{said}");
+        assert!(said.contains("no_platform"), "{said}");
+    }
     stage.stop().await;
 }

@@ -5,11 +5,15 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod cases;
+mod clients;
+mod kind;
 mod phone;
 mod preview;
 mod stage;
+mod telegram;
+mod wecom;
 
-use stage::Kind;
+use kind::Kind;
 
 /// Each case on each platform, as a test of its own.
 macro_rules! contract {
@@ -57,4 +61,5 @@ contract! {
     an_answer_that_is_garbage_is_unknown,
     a_refusal_is_a_refusal,
     a_callback_that_is_too_long_is_refused,
+    a_list_of_followers_is_compared_where_there_is_one,
 }

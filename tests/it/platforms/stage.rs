@@ -10,124 +10,19 @@ use dripwheel::config::Config;
 use dripwheel::journey::outcome::Outcome;
 use dripwheel::sandbox::{
     AccountRules, Action, Carrier, Control, Fault, FaultKind, Format, Mode, NewFollowers,
-    PlatformAct, PlatformSandbox, PlatformSettings, Played, Profile, Running, SEND, Sandbox,
+    PlatformAct, PlatformSandbox, PlatformSettings, Profile, Running, SEND, Sandbox,
     SandboxAccount, SandboxSettings,
 };
 use dripwheel::yaml::render_all;
 use tempfile::TempDir;
 
+use super::kind::Kind;
 use crate::pair::{AES_KEY, APP_SECRET, START, TOKEN, eventually, free_address};
 use crate::support::database::{self, Fresh};
 
-/// The platform that a case is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Wechat,
-    Telegram,
-    Line,
-    Webhook,
-    WecomKf,
-}
-
-const APP_ID: &str = "wx0123456789abcdef";
+const API_KEY: &str = "write-key-0123456789abcdef";
+pub(super) const APP_ID: &str = "wx0123456789abcdef";
 const WECHAT_SEND: &str = "/cgi-bin/message/custom/send";
-const BOT_TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
-const SECRET_TOKEN: &str = "a-secret-token-of-ours";
-const LINE_SECRET: &str = "8c570fa6dd201bb328f1c1eac23a96d8";
-const LINE_TOKEN: &str = "channel-access-token-0123456789";
-const CORP_ID: &str = "ww0123456789abcdef";
-const OPEN_KFID: &str = "wkAJ2GCAAASSm4_FhToWMFea0xAFfd3Q";
-const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-impl Kind {
-    /// Whether the platform knows a second call about one message, and does nothing.
-    pub fn has_keys(self) -> bool {
-        matches!(self, Self::Line | Self::Webhook | Self::WecomKf)
-    }
-
-    /// Whether the platform refuses a message for somebody who blocks the account; the others take it.
-    pub fn tells_of_blocks(self) -> bool {
-        !matches!(self, Self::Line | Self::WecomKf)
-    }
-
-    /// What somebody does who is to be sent messages: on WeCom only what they write allows any.
-    fn joining(self) -> Vec<PlatformAct> {
-        match self {
-            Self::WecomKf => vec![PlatformAct::Follow, PlatformAct::Write("hi".into())],
-            _ => vec![PlatformAct::Follow],
-        }
-    }
-
-    /// How long after `START` a message may be sent again that was refused there for the rate.
-    pub fn rate_pause(self) -> Duration {
-        match self {
-            // What the platform asks for.
-            Self::Telegram | Self::Webhook => Duration::from_secs(3),
-            // It does not say; limits are counted by the minute, and START is 20 s into one.
-            Self::Wechat | Self::Line | Self::WecomKf => Duration::from_secs(40),
-        }
-    }
-
-    /// A refusal for good, as the platform codes it.
-    pub fn refusal(self) -> i32 {
-        match self {
-            Self::Wechat | Self::WecomKf => 45002,
-            Self::Telegram | Self::Line => 400,
-            Self::Webhook => 422,
-        }
-    }
-
-    fn played(self) -> Option<Played> {
-        Some(match self {
-            Self::Wechat => return None,
-            Self::Telegram => Played::Telegram {
-                bot_token: BOT_TOKEN.into(),
-                secret_token: SECRET_TOKEN.into(),
-            },
-            Self::Line => Played::Line {
-                channel_secret: LINE_SECRET.into(),
-                channel_access_token: LINE_TOKEN.into(),
-            },
-            Self::Webhook => Played::Webhook {
-                secret: SIGNING_SECRET.into(),
-            },
-            Self::WecomKf => Played::WecomKf {
-                corp_id: CORP_ID.into(),
-                corp_secret: APP_SECRET.into(),
-                open_kfid: OPEN_KFID.into(),
-                token: TOKEN.into(),
-                encoding_aes_key: AES_KEY.into(),
-            },
-        })
-    }
-
-    /// The account's part of the configuration.
-    fn account(self, platform: &str) -> String {
-        match self {
-            Self::Wechat => format!(
-                "{{ key: main, app_id: {APP_ID}, app_secret: {APP_SECRET}, token: {TOKEN},
-                  encoding_aes_key: {AES_KEY}, api_base: '{platform}', passive_reply: false }}"
-            ),
-            Self::Telegram => format!(
-                "{{ key: main, platform: telegram, bot_token: '{BOT_TOKEN}',
-                  secret_token: {SECRET_TOKEN}, api_base: '{platform}' }}"
-            ),
-            Self::Line => format!(
-                "{{ key: main, platform: line, channel_id: '1234567890',
-                  channel_secret: {LINE_SECRET}, channel_access_token: {LINE_TOKEN},
-                  api_base: '{platform}' }}"
-            ),
-            Self::WecomKf => format!(
-                "{{ key: main, platform: wecom-kf, corp_id: {CORP_ID}, corp_secret: {APP_SECRET},
-                  open_kfid: {OPEN_KFID}, token: {TOKEN}, encoding_aes_key: {AES_KEY},
-                  api_base: '{platform}' }}"
-            ),
-            Self::Webhook => format!(
-                "{{ key: main, platform: webhook, url: '{platform}/in', secret: {SIGNING_SECRET} }}"
-            ),
-        }
-    }
-}
 
 /// The platform, played.
 enum Platform {
@@ -138,7 +33,8 @@ enum Platform {
 pub struct Stage {
     pub kind: Kind,
     pub clock: Arc<ManualClock>,
-    app: App,
+    app: Option<App>,
+    config: Config,
     platform: Platform,
     /// Takes no part but says that a callback was answered.
     http: reqwest::Client,
@@ -177,7 +73,8 @@ impl Stage {
         let stage = Self {
             kind,
             clock,
-            app: app.unwrap(),
+            app: Some(app.unwrap()),
+            config,
             platform,
             http: reqwest::Client::new(),
             _database: database,
@@ -195,11 +92,71 @@ impl Stage {
     }
 
     pub async fn stop(self) {
-        self.app.stop().await;
+        if let Some(app) = self.app {
+            app.stop().await;
+        }
         match self.platform {
             Platform::Wechat(running) => running.stop().await,
             Platform::Other(sandbox) => sandbox.stop().await,
         }
+    }
+
+    fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    /// Stops the server; the platform goes on.
+    pub async fn stop_server(&mut self) {
+        self.app.take().unwrap().stop().await;
+    }
+
+    /// Starts it again on the same rows.
+    pub async fn start_server(&mut self) {
+        let clock = Arc::clone(&self.clock) as _;
+        let app = App::start(&self.config, clock, None).await;
+        self.app = Some(app.unwrap());
+    }
+
+    /// Somebody does something of which the platform tells nobody.
+    pub fn happens_unheard(&self, person: &str, act: PlatformAct) {
+        match &self.platform {
+            Platform::Wechat(_) => {
+                let control = self.control();
+                control.act_silently(APP_ID, person, action(act)).unwrap();
+            }
+            Platform::Other(sandbox) => sandbox.act_unheard(person, act),
+        }
+    }
+
+    pub fn now_seconds(&self) -> i64 {
+        self.clock.now().seconds()
+    }
+
+    /// What the account's callback address answers to a question of the platform's.
+    pub async fn asks(&self, query: &[(&str, &str)]) -> (u16, String) {
+        let url = format!("http://{}/callback/main", self.app().addr());
+        let answer = self.http.get(url).query(query).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The type and the text of what a callback is answered with, which must be taken.
+    pub async fn tells(&self, head: (&str, &str), body: &serde_json::Value) -> (String, String) {
+        let url = format!("http://{}/callback/main", self.app().addr());
+        let told = self.http.post(url).header(head.0, head.1).json(body);
+        let answer = told.send().await.unwrap().error_for_status().unwrap();
+        let kind = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (kind, answer.text().await.unwrap())
+    }
+
+    /// The status of a request to the API.
+    pub async fn api(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}/api/v1{path}", self.app().addr());
+        let posted = self.http.post(url).bearer_auth(API_KEY).json(&());
+        let answer = posted.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     fn control(&self) -> Control {
@@ -294,7 +251,7 @@ impl Stage {
 
     /// The status that any bytes get at the account's callback address.
     pub async fn posts(&self, query: &str, body: String) -> u16 {
-        let url = format!("http://{}/callback/main?{query}", self.app.addr());
+        let url = format!("http://{}/callback/main?{query}", self.app().addr());
         let posted = self.http.post(url).body(body).send().await.unwrap();
         posted.status().as_u16()
     }
@@ -407,14 +364,14 @@ impl Stage {
     /// Every outcome so far, in its order, without those that only say that a step waits for a message.
     pub async fn told(&self) -> Vec<Outcome> {
         let sql = "SELECT result FROM outcomes ORDER BY at, step, entry";
-        let rows = database::rows(self.app.store().read(), sql, []).await;
+        let rows = database::rows(self.app().store().read(), sql, []).await;
         let numbers = rows.iter().map(|row| row.try_get_by_index(0).unwrap());
         let outcomes = numbers.map(|one| Outcome::from_number(one).unwrap());
         outcomes.filter(|one| *one != Outcome::Held).collect()
     }
 
     pub async fn number(&self, sql: &str) -> i64 {
-        database::number(self.app.store().read(), sql).await
+        database::number(self.app().store().read(), sql).await
     }
 }
 
@@ -446,7 +403,8 @@ fn wechat(callback_url: &str) -> SandboxAccount {
 
 fn config(database: &Fresh, folder: &Path, server: std::net::SocketAddr, account: &str) -> Config {
     let text = format!(
-        "server: {{ listen: {server} }}
+        "server: {{ listen: {server},
+  api_keys: [{{ name: ops, secret: {API_KEY}, scopes: [read, write] }}] }}
 database: {{ url: '{}' }}
 sequences: {{ dir: '{}' }}
 sender: {{ attempt_timeout: 1s, connect_timeout: 1s }}

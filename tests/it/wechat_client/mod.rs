@@ -35,8 +35,8 @@ const CANARY: &str = "C4N4RY";
 
 /// A shelf that lives as long as its test.
 #[derive(Debug, Default)]
-struct MemoryShelf {
-    files: HashMap<String, Vec<u8>>,
+pub struct MemoryShelf {
+    pub files: HashMap<String, Vec<u8>>,
     uploads: Mutex<HashMap<MediaKey, Uploaded>>,
 }
 
