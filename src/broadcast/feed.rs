@@ -218,7 +218,8 @@ impl Feeder {
     }
 
     /// The chunks to count: those that we changed, and of those with messages on their way the newest
-    /// and some others. After a start the first ones too, whose rows may be older than their recipients'.
+    /// and some others. When the part has just become ours the first ones too: another node may have
+    /// written older counts last.
     fn chosen(&mut self, open: &[Chunk]) -> Vec<Chunk> {
         let first = if self.begun { 0 } else { COUNTED_NEWEST };
         self.begun = true;

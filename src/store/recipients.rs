@@ -253,7 +253,36 @@ pub(super) async fn mark(tx: &DatabaseTransaction, admissions: &[Admission]) -> 
             ],
         )
         .await?;
+        note_in_chunk(tx, broadcast, account, &followers).await?;
     }
+    Ok(())
+}
+
+/// Notes in the chunk of some neighbours that they wait no more: what is on its way is known whenever
+/// somebody looks, whatever is killed before the chunk is counted again.
+async fn note_in_chunk(
+    tx: &DatabaseTransaction,
+    broadcast: BroadcastId,
+    account: AccountId,
+    followers: &[FollowerId],
+) -> Result<(), Error> {
+    let Some(first) = followers.iter().min() else {
+        return Ok(());
+    };
+    sql::run(
+        tx,
+        "UPDATE broadcast_chunks SET waiting = waiting - ?4, sending = sending + ?4
+         WHERE broadcast_id = ?1 AND account_id = ?2 AND first_id =
+             (SELECT max(c.first_id) FROM broadcast_chunks AS c
+              WHERE c.broadcast_id = ?1 AND c.account_id = ?2 AND c.first_id <= ?3)",
+        [
+            broadcast.0.into(),
+            account.0.into(),
+            first.0.into(),
+            limit_of(followers.len()).into(),
+        ],
+    )
+    .await?;
     Ok(())
 }
 

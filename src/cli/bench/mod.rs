@@ -4,6 +4,7 @@
 //! the machine's cores, so figures over HTTP include the cost of making the load.
 
 mod alternatives;
+mod broadcast;
 mod burst;
 mod engine;
 mod hold;
@@ -75,6 +76,7 @@ enum What {
     Lateness,
     Beside,
     Burst,
+    Broadcast,
     Nodes,
     Pending,
 }
@@ -122,6 +124,7 @@ async fn measure(what: What, place: &Place, args: &BenchArgs) -> Result<Vec<Figu
         What::Lateness => lateness::lateness(place, lateness::ALONE, 0).await?,
         What::Beside => lateness::lateness(place, lateness::BESIDE, args.beside).await?,
         What::Burst => burst::burst(place, args.burst).await?,
+        What::Broadcast => broadcast::broadcasts(place, count).await?,
         What::Nodes => {
             let mut figures = Vec::new();
             for nodes in 1..=args.nodes {

@@ -22,7 +22,7 @@ use crate::journey::ids::AccountId;
 use crate::policy::account::Account;
 use crate::policy::limiter::Rate;
 use crate::policy::profile;
-use crate::sender::platform::{Answer, AnswerClass, Call, Parcel, Platform};
+use crate::sender::platform::{Answer, AnswerClass, Call, Cohort, Parcel, Platform};
 use crate::store::accounts::{self, NewAccount};
 use crate::store::versions::{self, NewVersion};
 use crate::store::work::Armed;
@@ -249,6 +249,12 @@ impl Platform for Instantly {
 
     fn send<'a>(&'a self, _: &'a Parcel) -> Call<'a, Answer> {
         self.taken.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Answer::without_code(AnswerClass::Accepted, "ok") })
+    }
+
+    fn send_to_many<'a>(&'a self, cohort: &'a Cohort) -> Call<'a, Answer> {
+        self.taken
+            .fetch_add(cohort.openids.len(), Ordering::Relaxed);
         Box::pin(async { Answer::without_code(AnswerClass::Accepted, "ok") })
     }
 }

@@ -179,9 +179,11 @@ async fn change(
              WHERE id = ?1 AND state = 2 AND cron <> ''",
             next,
         ),
+        // Who failed is known as long as outcomes are kept.
         Order::Retry(_) => (
             "UPDATE broadcasts SET state = 1, ended_at = 0
-             WHERE id = ?1 AND state = 3 AND ?2 > 0",
+             WHERE id = ?1 AND state = 3 AND ?2 > 0 AND started_at >=
+                 (SELECT coalesce(max(outcomes_from), 0) FROM retention)",
             now,
         ),
     };

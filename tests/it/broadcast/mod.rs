@@ -7,6 +7,7 @@ mod beside;
 mod command;
 mod faults;
 mod killed;
+mod nodes;
 mod repeated;
 mod told;
 
@@ -68,8 +69,13 @@ impl Stage {
 
     /// With these sequences, accounts and settings of all accounts.
     pub async fn with(sequences: &[&str], accounts: &[&str], defaults: &str) -> Self {
+        Self::over(Fresh::new(), sequences, accounts, defaults).await
+    }
+
+    /// The same over this database.
+    async fn over(database: Fresh, sequences: &[&str], accounts: &[&str], defaults: &str) -> Self {
         let clock = Arc::new(ManualClock::at(START));
-        let (folder, database) = (tempfile::tempdir().unwrap(), Fresh::new());
+        let folder = tempfile::tempdir().unwrap();
         for (index, sequence) in sequences.iter().enumerate() {
             std::fs::write(folder.path().join(format!("{index}.yaml")), sequence).unwrap();
         }
@@ -110,7 +116,12 @@ accounts:
     }
 
     pub async fn start(&mut self) {
-        let config = Config::from_text(&self.text, "broadcast", &|_| None);
+        self.life = Some(self.run(&self.text).await);
+    }
+
+    /// Runs a server with this configuration.
+    async fn run(&self, text: &str) -> Life {
+        let config = Config::from_text(text, "broadcast", &|_| None);
         let config = config.unwrap_or_else(|all| panic!("{}", render_all(&all, false)));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -120,29 +131,16 @@ accounts:
         let clock = Arc::clone(&self.clock);
         let started = runtime.spawn(async move { App::start(&config, clock, None).await });
         let app = started.await.unwrap().unwrap();
-        self.life = Some(Life { app, runtime });
+        Life { app, runtime }
     }
 
     /// Ends the server at once, whatever it is doing.
     pub async fn crash(&mut self) {
-        let Life { app, runtime } = self.life.take().unwrap();
-        let store = Arc::downgrade(app.store());
-        drop(app);
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)))
-            .await
-            .unwrap();
-        eventually("the crashed server let its database go", async || {
-            store.strong_count() == 0
-        })
-        .await;
+        crash(self.life.take().unwrap()).await;
     }
 
     async fn stop(&mut self) {
-        let Life { app, runtime } = self.life.take().unwrap();
-        runtime.spawn(app.stop()).await.unwrap();
-        tokio::task::spawn_blocking(move || drop(runtime))
-            .await
-            .unwrap();
+        stop(self.life.take().unwrap()).await;
     }
 
     /// The end of every test: the rows must prove themselves.
@@ -315,6 +313,26 @@ accounts:
             }
         }
     }
+}
+
+/// Ends a server at once, whatever it is doing.
+async fn crash(Life { app, runtime }: Life) {
+    let store = Arc::downgrade(app.store());
+    drop(app);
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(10)))
+        .await
+        .unwrap();
+    eventually("the crashed server let its database go", async || {
+        store.strong_count() == 0
+    })
+    .await;
+}
+
+async fn stop(Life { app, runtime }: Life) {
+    runtime.spawn(app.stop()).await.unwrap();
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
 }
 
 /// Recipients with whom all is over.
