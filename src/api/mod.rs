@@ -6,6 +6,7 @@
 mod accounts;
 mod body;
 mod components;
+mod csv;
 mod cursor;
 mod docs;
 mod followers;
@@ -13,9 +14,11 @@ mod headers;
 mod health;
 mod idempotency;
 pub mod keys;
+mod links;
 mod nodes;
 pub mod ops;
 mod problem;
+mod statistics;
 mod sync;
 mod views;
 
@@ -40,8 +43,10 @@ use followers::FollowersApi;
 use health::HealthApi;
 use idempotency::Replays;
 use keys::Keyring;
+use links::LinksApi;
 use nodes::NodesApi;
 use problem::Problems;
+use statistics::StatisticsApi;
 use sync::SyncApi;
 
 /// Largest body of a request.
@@ -107,6 +112,10 @@ enum Group {
     Alerts,
     /// Followers, their story and their passages.
     Followers,
+    /// What became of messages, in numbers.
+    Statistics,
+    /// Links whose clicks are counted.
+    Links,
     /// The processes that share the database.
     Nodes,
 }
@@ -117,6 +126,8 @@ type Apis = (
     ComponentsApi,
     FollowersApi,
     SyncApi,
+    StatisticsApi,
+    LinksApi,
     NodesApi,
 );
 
@@ -130,6 +141,8 @@ fn service() -> Service {
             ComponentsApi,
             FollowersApi,
             SyncApi,
+            StatisticsApi,
+            LinksApi,
             NodesApi,
         ),
         "dripwheel",

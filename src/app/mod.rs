@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
+use crate::inbound::click::ClickDoor;
 use crate::inbound::spool::{Drain, Spool};
 use crate::listener::Listener;
 use crate::policy::profile::Profiles;
@@ -32,7 +33,7 @@ use crate::sender::{Sender, SenderSettings};
 use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
-use crate::store::{self, Store, StoreSettings, accounts, health, versions};
+use crate::store::{self, Store, StoreSettings, accounts, health, statistics, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
@@ -49,6 +50,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
     doors: Arc<Doors>,
+    clicks: Arc<ClickDoor>,
     spool: Option<Arc<Spool>>,
     /// The rules that sequences are held against when they are published.
     targets: Vec<Target>,
@@ -124,11 +126,13 @@ impl App {
         }
         let listener = listen(config.server.listen).await?;
         let addr = listener.addr().unwrap_or(config.server.listen);
+        let clicks = Arc::new(ClickDoor::new(Arc::clone(&store), Arc::clone(&clock)));
         let doorway = Doorway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             doors: Arc::clone(&doors),
             component_doors: Arc::new(component_doors),
+            clicks: Arc::clone(&clicks),
             quotas: Arc::clone(&quotas),
             alerts: alerts.clone(),
             spool: spool.clone(),
@@ -164,6 +168,7 @@ impl App {
             clock,
             sequences: config.sequences.dir.clone(),
             doors,
+            clicks,
             spool,
             targets,
             stop,
@@ -223,6 +228,7 @@ impl App {
                 tracing::error!(%error, part = name, "ended badly");
             }
         }
+        self.clicks.drain().await;
         if let Err(error) = health::flush(&self.store).await {
             tracing::warn!(%error, "the last counts of accounts are lost");
         }
@@ -243,11 +249,13 @@ fn look_after_rows(
     stop: &CancellationToken,
 ) -> Vec<(&'static str, JoinHandle<()>)> {
     let counts = health::keep(Arc::clone(store), Arc::clone(clock), stop.clone());
+    let sums = statistics::keep(Arc::clone(store), stop.clone());
     let keep = config.database.keep_outcomes;
     let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
     let mut tasks = vec![
         ("health", tokio::spawn(counts)),
         ("retention", tokio::spawn(retention.run(stop.clone()))),
+        ("statistics", tokio::spawn(sums)),
     ];
     if let Some(drain) = drain {
         tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
@@ -275,6 +283,8 @@ async fn open_store(
     let known = config.accounts.iter();
     let known = known.map(|one| parts::account(one, config, profiles));
     accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
+    let public_url = config.server.public_url.as_deref();
+    store.knowledge().set_public_url(public_url.unwrap_or(""));
     versions::publish(&store, loaded, clock.now()).await?;
     Ok((store, armed_rx))
 }

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
+use crate::inbound::click::{self, ClickDoor};
 use crate::inbound::component::{self, ComponentDoors};
 use crate::inbound::spool::Spool;
 use crate::listener::Listener;
@@ -34,6 +35,7 @@ pub(super) struct Doorway {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
     pub(super) component_doors: Arc<ComponentDoors>,
+    pub(super) clicks: Arc<ClickDoor>,
     pub(super) quotas: Arc<Quotas>,
     pub(super) alerts: Option<Arc<Alerts>>,
     pub(super) spool: Option<Arc<Spool>>,
@@ -94,6 +96,7 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             "/component",
             component::routes(Arc::clone(&doorway.component_doors)),
         )
+        .nest("/c", click::routes(Arc::clone(&doorway.clicks)))
         .nest("/api/v1", api::routes(Arc::new(api)))
         .at("/docs", get(api::docs()))
         .nest("/", console::routes(Arc::new(pages)));

@@ -83,6 +83,7 @@ impl MigratorTrait for Files {
             file!("0006_nodes"),
             file!("0007_retention"),
             file!("0008_asked"),
+            file!("0010_clicks_statistics"),
         ]
     }
 }

@@ -13,6 +13,7 @@ pub mod audit_log;
 pub mod authorizers;
 pub(crate) mod awaited;
 pub(crate) mod batch;
+pub mod clicks;
 mod commit;
 pub mod components;
 mod consents;
@@ -50,6 +51,7 @@ pub mod shards;
 pub mod spool;
 mod sql;
 mod sqlite;
+pub mod statistics;
 pub mod syncs;
 pub(crate) mod tables;
 pub mod tags;
@@ -192,6 +194,7 @@ impl Store {
         };
         let (path, lock) = embedded.unzip();
         let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
+        knowledge.set_link_keys(clicks::load_keys(&write).await?);
         knowledge.reload(&write).await?;
         let (node, leases) = match Sharding::of(&write) {
             Sharding::One => {

@@ -10,11 +10,15 @@ use crate::journey::carrier::Carrier;
 use crate::journey::catalog::Version;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, EnrollmentId};
-use crate::journey::template::Facts;
+use crate::journey::link::{Spot, Tracking};
+use crate::journey::message::{Message, TEXT_MAX};
+use crate::journey::sequence::Step;
+use crate::journey::template::{self, Facts, TemplateError};
 use crate::policy::fare::Fare;
 use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::store::Error;
+use crate::store::clicks::Clicked;
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::timers::TimerKey;
 
@@ -93,10 +97,38 @@ pub struct Send {
     /// Counts the calls for this step, from 1.
     pub attempt: u16,
     pub facts: Facts,
+    /// Where clicks on its links are counted, how they lead to us.
+    pub tracking: Option<Arc<Tracking>>,
     /// How it travels.
     pub fare: Fare,
     /// Under which its intent is committed.
     pub epoch: i64,
+}
+
+impl Send {
+    /// The step's own message for a follower of these facts, filled in. Links lead to us where clicks
+    /// are counted, unless the text becomes longer by it than the platform takes; the words of a mass
+    /// send are one for everybody.
+    ///
+    /// # Errors
+    /// As `template::render`.
+    pub fn words(&self, step: &Step, facts: &Facts) -> Result<Message, TemplateError> {
+        let tracking = self.tracking.as_ref();
+        if let Some(tracking) = tracking.filter(|_| self.fare.carrier != Carrier::MassSend) {
+            let spot = Spot {
+                enrollment: self.key.enrollment,
+                version: self.version.id,
+                step: self.step,
+                language: &facts.language,
+            };
+            match template::render(&tracking.tracked(step, &spot), facts) {
+                Ok(Message::Text(text)) if text.len() > TEXT_MAX => {}
+                Err(TemplateError::TooLong { .. }) => {}
+                rendered => return rendered,
+            }
+        }
+        template::render(step.say.to(&facts.language), facts)
+    }
 }
 
 /// How an attempt ended.
@@ -211,6 +243,10 @@ pub(crate) enum Work {
         keys: Vec<TimerKey>,
         reply: Reply<usize>,
     },
+    Click {
+        clicked: Clicked,
+        reply: Reply<bool>,
+    },
 }
 
 impl Work {
@@ -219,7 +255,10 @@ impl Work {
     /// their order.
     pub(crate) fn rank(&self) -> u8 {
         match self {
-            Self::Receive { .. } | Self::Act { .. } | Self::Reconcile { .. } => 0,
+            Self::Receive { .. }
+            | Self::Act { .. }
+            | Self::Reconcile { .. }
+            | Self::Click { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,
             Self::Intend { .. } => 2,
             Self::Promote { .. } => 3,
@@ -232,7 +271,8 @@ impl Work {
             Self::Receive { .. }
             | Self::Act { .. }
             | Self::Settle { .. }
-            | Self::Confirm { .. } => 1,
+            | Self::Confirm { .. }
+            | Self::Click { .. } => 1,
             Self::Reconcile { found, .. } => found.len(),
             Self::Intend { keys, .. } => keys.len(),
             Self::Promote { keys, .. } => keys.len() / 4,
@@ -258,6 +298,7 @@ impl Work {
             Self::Confirm { reply, .. } => drop(reply.send(Err(error))),
             Self::Intend { reply, .. } => drop(reply.send(Err(error))),
             Self::Promote { reply, .. } => drop(reply.send(Err(error))),
+            Self::Click { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }

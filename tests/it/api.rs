@@ -56,6 +56,7 @@ async fn every_operation_wants_a_key_and_its_scope() {
             .replace("{openid}", "ann")
             .replace("{tag}", "vip")
             .replace("{component}", "pro")
+            .replace("{id}", "1")
             .replace("{name}", "welcome");
         for method in methods.as_object().expect("has methods").keys() {
             operations += 1;
