@@ -3,6 +3,7 @@
 mod account;
 mod follower;
 mod followers;
+mod numbers;
 mod overview;
 mod sequence;
 
