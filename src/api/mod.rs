@@ -9,10 +9,12 @@ mod components;
 mod csv;
 mod cursor;
 mod docs;
+mod export;
 mod followers;
 mod headers;
 mod health;
 mod idempotency;
+mod import;
 pub mod keys;
 mod links;
 mod nodes;
@@ -39,9 +41,11 @@ pub use headers::SecurityHeaders;
 use accounts::AccountsApi;
 use body::BodyLimit;
 use components::ComponentsApi;
+use export::ExportApi;
 use followers::FollowersApi;
 use health::HealthApi;
 use idempotency::Replays;
+use import::ImportApi;
 use keys::Keyring;
 use links::LinksApi;
 use nodes::NodesApi;
@@ -128,6 +132,8 @@ type Apis = (
     SyncApi,
     StatisticsApi,
     LinksApi,
+    ImportApi,
+    ExportApi,
     NodesApi,
 );
 
@@ -143,6 +149,8 @@ fn service() -> Service {
             SyncApi,
             StatisticsApi,
             LinksApi,
+            ImportApi,
+            ExportApi,
             NodesApi,
         ),
         "dripwheel",

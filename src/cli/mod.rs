@@ -6,6 +6,7 @@ mod check;
 mod conformance;
 mod demo;
 mod explain;
+mod import;
 mod nodes;
 mod quota;
 mod sandbox;
@@ -61,6 +62,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Has a running server compare an account's followers with the platform's list.
     Sync(sync::SyncArgs),
+    /// Takes followers or consents from a CSV file into a running server.
+    Import(import::ImportArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
     /// Lists the processes that share a database, and who sees to an account.
@@ -109,6 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
+        Command::Import(args) => import::run(&args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Simulator(args) => simulator::run(&args),

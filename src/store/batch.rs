@@ -337,6 +337,11 @@ impl<'a, T: Tables> Batch<'a, T> {
                 Acted::Tagged(tags)
             }
             Act::Erase => Acted::Erased,
+            Act::Allow { template, left } => {
+                person.consents.set(template, *left);
+                person.passages.release(now);
+                Acted::Allowed
+            }
         };
         person.recall(&account, &catalog, now);
         self.record(id, effects);

@@ -22,6 +22,7 @@ pub mod directory;
 pub mod enrollments;
 mod entity;
 pub mod erasure;
+pub mod export;
 mod fence;
 mod followers;
 mod grants;

@@ -169,6 +169,8 @@ pub enum Act {
     Tag { tag: String, present: bool },
     /// Forget the follower, but for a pseudonym.
     Erase,
+    /// Note how many subscription notices the follower still allows a template.
+    Allow { template: String, left: u16 },
 }
 
 /// What became of a person's doing.
@@ -182,6 +184,7 @@ pub enum Acted {
     /// The follower's tags as they are now.
     Tagged(Vec<String>),
     Erased,
+    Allowed,
     NoSuchFollower,
     NoSuchSequence,
     /// The person does not follow.

@@ -15,6 +15,7 @@ mod engine;
 mod faults;
 mod follow_story;
 mod health;
+mod import;
 mod limits;
 mod mishaps;
 mod nodes;
