@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod api;
 pub mod app;
+pub mod broadcast;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod reconcile;
 pub mod sandbox;
 pub mod scheduler;
 pub mod sender;
+pub mod sign;
 pub mod simulator;
 pub mod store;
 pub mod story;

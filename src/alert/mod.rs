@@ -6,7 +6,6 @@
 //! The form is that of "Standard Webhooks": `{"type", "timestamp", "data"}` and three headers.
 
 mod post;
-pub mod sign;
 mod watch;
 
 use std::sync::Arc;
@@ -18,11 +17,11 @@ use url::Url;
 
 use crate::clock::{Clock, Timestamp};
 use crate::sender::quota::Quotas;
+use crate::sign::SigningKey;
 use crate::store::alerts::{self, Outgoing};
 use crate::store::{Error, Store};
 
 use post::Post;
-use sign::SigningKey;
 use watch::Watch;
 
 /// Where alerts go, and from when on.

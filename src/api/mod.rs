@@ -5,6 +5,7 @@
 
 mod accounts;
 mod body;
+mod broadcasts;
 mod components;
 mod csv;
 mod cursor;
@@ -40,6 +41,7 @@ pub use headers::SecurityHeaders;
 
 use accounts::AccountsApi;
 use body::BodyLimit;
+use broadcasts::BroadcastsApi;
 use components::ComponentsApi;
 use export::ExportApi;
 use followers::FollowersApi;
@@ -112,6 +114,8 @@ enum Group {
     Components,
     /// Sequences and their versions.
     Sequences,
+    /// One message to many followers.
+    Broadcasts,
     /// What people are told of.
     Alerts,
     /// Followers, their story and their passages.
@@ -129,6 +133,7 @@ type Apis = (
     HealthApi,
     ComponentsApi,
     FollowersApi,
+    BroadcastsApi,
     SyncApi,
     StatisticsApi,
     LinksApi,
@@ -146,6 +151,7 @@ fn service() -> Service {
             HealthApi,
             ComponentsApi,
             FollowersApi,
+            BroadcastsApi,
             SyncApi,
             StatisticsApi,
             LinksApi,

@@ -61,9 +61,11 @@ codes! {
     NoSuchFollower: "no_such_follower", NOT_FOUND;
     NoSuchSequence: "no_such_sequence", NOT_FOUND;
     NoSuchLinkKey: "no_such_link_key", NOT_FOUND;
+    NoSuchBroadcast: "no_such_broadcast", NOT_FOUND;
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
     NotAllowed: "reenter_not_allowed", CONFLICT;
     NotFollowing: "not_following", CONFLICT;
+    NotNow: "state_not_right", CONFLICT;
     NoAlerts: "alerts_not_configured", CONFLICT;
     NoPlatform: "no_platform", CONFLICT;
     NoClearLeft: "no_clear_left", CONFLICT;
@@ -101,10 +103,10 @@ pub(super) enum Refusal {
     /// The key lacks the scope.
     #[oai(status = 403, content_type = "application/problem+json")]
     Forbidden(Json<Problem>),
-    /// There is no such account, follower or sequence.
+    /// There is no such account, follower, sequence or broadcast.
     #[oai(status = 404, content_type = "application/problem+json")]
     NotFound(Json<Problem>),
-    /// The rules of the sequence, the follower's state or the platform do not allow it.
+    /// The rules of the sequence, the state of follower or broadcast, or the platform do not allow it.
     #[oai(status = 409, content_type = "application/problem+json")]
     Conflict(Json<Problem>),
     /// The body is larger than 64 KiB.

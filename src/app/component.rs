@@ -77,7 +77,7 @@ impl Joining<'_> {
             let settings = RegistrarSettings {
                 like: parts::like(&Rules::of(component), config, profiles)?,
                 own_accounts: own
-                    .flat_map(|account| [account.app_id.clone(), account.key.clone()])
+                    .flat_map(|account| [account.access.id().to_owned(), account.key.clone()])
                     .collect(),
                 test_accounts: test_accounts(),
                 api_base,

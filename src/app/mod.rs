@@ -4,6 +4,7 @@
 mod companion;
 mod component;
 mod parts;
+mod platforms;
 mod server;
 
 use std::net::SocketAddr;
@@ -16,8 +17,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Alerts;
 pub use crate::app::server::ByApiKeys;
 use crate::app::server::Doorway;
+use crate::broadcast::Broadcaster;
 use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
@@ -29,7 +32,7 @@ use crate::policy::profile::Profiles;
 use crate::scheduler::Scheduler;
 use crate::sender::quota::Quotas;
 use crate::sender::wechat::http_client;
-use crate::sender::{Sender, SenderSettings};
+use crate::sender::{Sender, SenderSettings, Ways};
 use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
@@ -76,9 +79,12 @@ impl App {
         let (store, armed_rx) = open_store(config, &clock, &profiles, loaded).await?;
         let http = http_client(config.sender.connect_timeout).map_err(StartError::Http)?;
         let clients = parts::clients(config, &store, &clock, &http)?;
+        let others = platforms::join(config, &store, &clock, &http)?;
         let (spool, drain) = parts::spool(&config.database, &store).await?.unzip();
-        let doors =
-            Arc::new(parts::doors(config, &store, &clock, &clients)?.with_spool(spool.clone()));
+        let doors = parts::doors(config, &store, &clock, &clients)?
+            .with_gates(others.gates)
+            .with_spool(spool.clone());
+        let doors = Arc::new(doors);
         let joined = component::Joining {
             config,
             profiles: &profiles,
@@ -112,18 +118,13 @@ impl App {
                 in_flight_max: config.sender.in_flight,
                 queue_max: config.wheel.ring_entries,
             },
-            Arc::clone(&clients) as _,
+            Arc::new(Ways::new(Arc::clone(&clients), others.ways)),
             due_rx,
         );
         let reconciler = parts::reconciler(config, &store, &clock, clients);
         let unknown = sender.recover().await?;
         let alerts = parts::alerts(config, &store, &clock)?;
-        if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
-            alerts.started_with_unknown_sends(unknown).await?;
-        }
-        if unknown > 0 {
-            tracing::warn!(sends = unknown, "the last run left sends without an answer");
-        }
+        tell_unknown(alerts.as_deref(), unknown).await?;
         let listener = listen(config.server.listen).await?;
         let addr = listener.addr().unwrap_or(config.server.listen);
         let clicks = Arc::new(ClickDoor::new(Arc::clone(&store), Arc::clone(&clock)));
@@ -240,7 +241,7 @@ impl App {
     }
 }
 
-/// What counts, hands over and clears away beside the way of a message.
+/// What feeds, counts, hands over and clears away beside the way of a message.
 fn look_after_rows(
     config: &Config,
     store: &Arc<Store>,
@@ -252,7 +253,9 @@ fn look_after_rows(
     let sums = statistics::keep(Arc::clone(store), stop.clone());
     let keep = config.database.keep_outcomes;
     let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
+    let broadcaster = Broadcaster::new(Arc::clone(store), Arc::clone(clock));
     let mut tasks = vec![
+        ("broadcaster", tokio::spawn(broadcaster.run(stop.clone()))),
         ("health", tokio::spawn(counts)),
         ("retention", tokio::spawn(retention.run(stop.clone()))),
         ("statistics", tokio::spawn(sums)),
@@ -294,6 +297,18 @@ fn node_name(config: &Config) -> String {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     format!("{machine}:{}", config.server.listen.port())
+}
+
+/// Says of how many sends the last run left no answer.
+async fn tell_unknown(alerts: Option<&Alerts>, unknown: usize) -> Result<(), StartError> {
+    if unknown == 0 {
+        return Ok(());
+    }
+    tracing::warn!(sends = unknown, "the last run left sends without an answer");
+    match alerts {
+        Some(alerts) => Ok(alerts.started_with_unknown_sends(unknown).await?),
+        None => Ok(()),
+    }
 }
 
 async fn listen(addr: SocketAddr) -> Result<Listener, StartError> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use secrecy::ExposeSecret;
 
-use crate::alert::sign::SigningKey;
 use crate::alert::{AlertSettings, Alerts};
 use crate::app::StartError;
 use crate::app::companion::ByClients;
@@ -28,6 +27,7 @@ use crate::reconcile::{ReconcileSettings, Reconciler};
 use crate::scheduler::SchedulerSettings;
 use crate::sender::shelf::StoreShelf;
 use crate::sender::wechat::{Clients, WechatClient, WechatSettings};
+use crate::sign::SigningKey;
 use crate::store::Store;
 use crate::store::accounts::NewAccount;
 use crate::store::assets::Asset;
@@ -195,8 +195,8 @@ pub(super) fn account(
     like.journey.name.clone_from(&account.name);
     Ok(NewAccount {
         account: like,
-        platform: "wechat".to_owned(),
-        app_id: account.app_id.clone(),
+        platform: account.access.platform().word().to_owned(),
+        app_id: account.access.id().to_owned(),
     })
 }
 
@@ -209,29 +209,28 @@ pub(super) fn doors(
     let mut entrances = HashMap::new();
     for account in &config.accounts {
         let known = store.knowledge().account_named(&account.key);
-        let Some(known) = known else { continue };
-        let keys: Vec<_> = [
-            &account.encoding_aes_key,
-            &account.encoding_aes_key_previous,
-        ]
-        .into_iter()
-        .flatten()
-        .map(ExposeSecret::expose_secret)
-        .collect();
+        let (Some(known), Some(access)) = (known, account.access.wechat()) else {
+            continue;
+        };
+        let keys: Vec<_> = [&access.encoding_aes_key, &access.encoding_aes_key_previous]
+            .into_iter()
+            .flatten()
+            .map(ExposeSecret::expose_secret)
+            .collect();
         let cipher = if keys.is_empty() {
             None
         } else {
-            let cipher = Cipher::new(&account.app_id, &keys);
+            let cipher = Cipher::new(&access.app_id, &keys);
             Some(cipher.map_err(|error| StartError::Setting {
                 account: account.key.clone(),
                 what: format!("encoding_aes_key: {error}"),
             })?)
         };
         let door = Door {
-            token: account.token.clone(),
+            token: access.token.clone(),
             previous_token: None,
             cipher,
-            mode: match account.mode {
+            mode: match access.mode {
                 CallbackMode::Safe => Mode::Safe,
                 CallbackMode::Compat => Mode::Compat,
                 CallbackMode::Plain => Mode::Plain,
@@ -328,7 +327,8 @@ pub(super) fn clients(
     let shelf = Arc::new(StoreShelf(Arc::clone(store)));
     let clients = Clients::default();
     for account in &config.accounts {
-        let Some(known) = store.knowledge().account_named(&account.key) else {
+        let known = store.knowledge().account_named(&account.key);
+        let (Some(known), Some(access)) = (known, account.access.wechat()) else {
             continue;
         };
         let api_base = account.api_base.parse().map_err(|_| StartError::Setting {
@@ -337,8 +337,8 @@ pub(super) fn clients(
         })?;
         let settings = WechatSettings {
             account: known.journey.id,
-            app_id: account.app_id.clone(),
-            app_secret: account.app_secret.clone(),
+            app_id: access.app_id.clone(),
+            app_secret: access.app_secret.clone(),
             api_base,
             attempt_timeout: config.sender.attempt_timeout,
             connect_timeout: config.sender.connect_timeout,

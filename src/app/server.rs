@@ -17,6 +17,7 @@ use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
 use crate::inbound::click::{self, ClickDoor};
 use crate::inbound::component::{self, ComponentDoors};
+use crate::inbound::files;
 use crate::inbound::spool::Spool;
 use crate::listener::Listener;
 use crate::sender::quota::Quotas;
@@ -97,6 +98,7 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             component::routes(Arc::clone(&doorway.component_doors)),
         )
         .nest("/c", click::routes(Arc::clone(&doorway.clicks)))
+        .nest("/files", files::routes(Arc::clone(store)))
         .nest("/api/v1", api::routes(Arc::new(api)))
         .at("/docs", get(api::docs()))
         .nest("/", console::routes(Arc::new(pages)));

@@ -2,12 +2,14 @@
 
 mod audit;
 pub mod bench;
+mod broadcast;
 mod check;
 mod conformance;
 mod demo;
 mod explain;
 mod import;
 mod nodes;
+mod preview;
 mod quota;
 mod sandbox;
 mod serve;
@@ -47,6 +49,8 @@ enum Command {
     Serve(ConfigArg),
     /// Reads every sequence of a directory and names every problem with its place and its mend.
     Check(check::CheckArgs),
+    /// Shows each message as each platform shows it, and what stands in where one lacks a kind.
+    Preview(preview::PreviewArgs),
     /// The JSON Schema of sequence files, of the configuration or of profiles, for editors.
     Schema {
         #[arg(value_enum, default_value_t = SchemaOf::Sequence)]
@@ -54,7 +58,7 @@ enum Command {
     },
     /// The configuration file with every key, its default and its reason.
     Config,
-    /// The WeChat platform, played on a port of its own for the accounts of a configuration.
+    /// The platforms of a configuration's accounts, played on ports of their own.
     Sandbox(sandbox::SandboxArgs),
     /// The platform's check of a third-party platform (全网发布检测), against a running server.
     Conformance(conformance::ConformanceArgs),
@@ -64,6 +68,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Takes followers or consents from a CSV file into a running server.
     Import(import::ImportArgs),
+    /// Makes broadcasts on a running server, starts and interrupts them, and shows how far they have come.
+    Broadcast(broadcast::BroadcastArgs),
     /// Checks the invariants on a store and prints the counts.
     Audit(audit::AuditArgs),
     /// Lists the processes that share a database, and who sees to an account.
@@ -106,6 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(&args).await.map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Schema { of } => print_schema(of).map(|()| ExitCode::SUCCESS),
         Command::Config => print(config::DEFAULT_YAML).map(|()| ExitCode::SUCCESS),
         Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
@@ -113,6 +120,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
         Command::Import(args) => import::run(&args).await,
+        Command::Broadcast(args) => broadcast::run(args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),
         Command::Simulator(args) => simulator::run(&args),

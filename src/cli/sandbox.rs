@@ -1,19 +1,22 @@
-//! `dripwheel sandbox`: the platform, played for the accounts of a configuration.
+//! `dripwheel sandbox`: the platforms, played for the accounts of a configuration. WeChat has one port for
+//! all of its accounts; each account of another platform has the next free number behind it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
 use crate::cli::ConfigArg;
-use crate::clock::SystemClock;
-use crate::config::{CallbackMode, Config, directory};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Access, CallbackMode, Config, directory};
 use crate::journey::sequence::Trigger;
 use crate::sandbox::{
-    AccountRules, Format, MenuButton, Mode, Profile, Sandbox, SandboxAccount, SandboxSettings,
+    AccountRules, Format, MenuButton, Mode, PlatformSandbox, PlatformSettings, Played, Profile,
+    Sandbox, SandboxAccount, SandboxSettings,
 };
 use crate::yaml;
 
@@ -51,11 +54,77 @@ pub(super) async fn run(args: SandboxArgs) -> Result<()> {
     settings.listen = args.listen;
     settings.record_file = args.record;
     settings.state_file = args.state;
-    let running = Sandbox::start(settings, Arc::new(SystemClock)).await?;
-    tracing::info!("sandbox phone at http://{}/", running.addr);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut others = Vec::new();
+    for (number, (key, mut settings)) in (1..).zip(others_of(&config)) {
+        settings.listen.set_ip(args.listen.ip());
+        let port = args.listen.port().checked_add(number);
+        settings
+            .listen
+            .set_port(port.context("--listen leaves no ports for every account")?);
+        let running = PlatformSandbox::start(settings, Arc::clone(&clock)).await?;
+        let addr = running.addr;
+        tracing::info!("phone of `{key}` at http://{addr}/: its API is at the same address");
+        others.push(running);
+    }
+    let wechat = match settings.accounts.is_empty() {
+        true => None,
+        false => Some(Sandbox::start(settings, clock).await?),
+    };
+    if let Some(running) = &wechat {
+        tracing::info!("sandbox phone at http://{}/", running.addr);
+    }
     tokio::signal::ctrl_c().await.context("listen for SIGINT")?;
-    running.stop().await;
+    for running in others {
+        running.stop().await;
+    }
+    if let Some(running) = wechat {
+        running.stop().await;
+    }
     Ok(())
+}
+
+/// Where a server's callbacks begin.
+fn callbacks(config: &Config) -> String {
+    let base = match &config.server.public_url {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("http://{}", config.server.listen),
+    };
+    format!("{base}/callback")
+}
+
+/// The platform of every configured account that is not on WeChat, by the account's key. Each listens
+/// on a port of its own.
+fn others_of(config: &Config) -> Vec<(String, PlatformSettings)> {
+    let base = callbacks(config);
+    let others = config.accounts.iter().filter_map(|account| {
+        let played = match &account.access {
+            Access::Wechat(_) => return None,
+            Access::Line(line) => Played::Line {
+                channel_secret: line.channel_secret.clone(),
+                channel_access_token: line.channel_access_token.clone(),
+            },
+            Access::Telegram(bot) => Played::Telegram {
+                bot_token: bot.bot_token.clone(),
+                secret_token: bot.secret_token.clone(),
+            },
+            Access::WecomKf(kf) => Played::WecomKf {
+                corp_id: kf.corp_id.clone(),
+                corp_secret: kf.corp_secret.clone(),
+                open_kfid: kf.open_kfid.clone(),
+                token: kf.token.clone(),
+                encoding_aes_key: kf.encoding_aes_key.clone(),
+            },
+            Access::Webhook(webhook) => Played::Webhook {
+                secret: webhook.secret.clone(),
+            },
+        };
+        let callback_url = format!("{base}/{}", account.key);
+        let mut settings = PlatformSettings::new(played, callback_url);
+        settings.callback_pause = Duration::from_secs(1);
+        Some((account.key.clone(), settings))
+    });
+    others.collect()
 }
 
 fn rules(path: &Path) -> Result<AccountRules> {
@@ -67,13 +136,13 @@ fn rules(path: &Path) -> Result<AccountRules> {
 
 /// The platform's side of every configured account.
 pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<SandboxSettings> {
-    let base = match &config.server.public_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => format!("http://{}", config.server.listen),
-    };
+    let base = callbacks(config);
     let menu = menu(config);
     let mut accounts = Vec::new();
     for account in &config.accounts {
+        let Some(access) = account.access.wechat() else {
+            continue;
+        };
         let rules = profile.unwrap_or(&account.profile);
         let profile = [Profile::Wechat48h, Profile::Wechat2023]
             .into_iter()
@@ -81,34 +150,34 @@ pub(super) fn settings(config: &Config, profile: Option<&str>) -> Result<Sandbox
         let Some(profile) = profile else {
             bail!("the sandbox does not play `{rules}`: use wechat-48h or wechat-2023");
         };
-        let original: String = Sha256::digest(&account.app_id)
+        let original: String = Sha256::digest(&access.app_id)
             .iter()
             .take(6)
             .map(|byte| format!("{byte:02x}"))
             .collect();
         accounts.push(SandboxAccount {
-            app_id: account.app_id.clone(),
-            app_secret: account.app_secret.clone(),
-            token: account.token.clone(),
-            encoding_aes_key: account
+            app_id: access.app_id.clone(),
+            app_secret: access.app_secret.clone(),
+            token: access.token.clone(),
+            encoding_aes_key: access
                 .encoding_aes_key
                 .clone()
                 .unwrap_or_else(|| SecretString::from("A".repeat(43))),
-            mode: match account.mode {
+            mode: match access.mode {
                 CallbackMode::Safe => Mode::Safe,
                 CallbackMode::Compat => Mode::Compat,
                 CallbackMode::Plain => Mode::Plain,
             },
             format: Format::Xml,
             original_id: format!("gh_{original}"),
-            callback_url: format!("{base}/callback/{}", account.key),
+            callback_url: format!("{base}/{}", account.key),
             profile,
             name: account.name.clone(),
             menu: menu.clone(),
             rules: AccountRules::default(),
         });
     }
-    if accounts.is_empty() {
+    if config.accounts.is_empty() {
         bail!("the configuration has no accounts: the sandbox would have nobody to play for");
     }
     Ok(SandboxSettings::new(accounts))

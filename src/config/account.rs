@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::check::{Check, DEFAULTS, pick, preset};
 use super::raw::{RawAccount, RawAccountDefaults, RawConfig, RawRate, RawSecret};
-use super::{Account, CallbackMode, Rate, directory};
+use super::{Account, PlatformName, Rate, directory};
 use crate::yaml::{At, parse_span, print_span};
 
 /// Largest secret file, in bytes.
@@ -15,7 +15,7 @@ const SECRET_MAX: usize = 4096;
 const ACCOUNTS_MAX: usize = 10_000;
 
 /// What a secret must look like; the error never has the secret in it.
-type Rule<'r> = &'r dyn Fn(&str) -> Result<(), &'static str>;
+pub(super) type Rule<'r> = &'r dyn Fn(&str) -> Result<(), &'static str>;
 
 impl Check<'_> {
     pub(super) fn accounts(&mut self, raw: &RawConfig) -> Vec<Account> {
@@ -39,12 +39,19 @@ impl Check<'_> {
                     "give every account its own key",
                 );
             }
-            if accounts.iter().any(|other| other.app_id == account.app_id) {
-                self.problems.note_with(
-                    at.value.app_id.place,
-                    "two accounts have the same app id",
-                    "keep one of them: a callback must belong to one account",
-                );
+            let same = |other: &Account| {
+                let (one, two) = (&other.access, &account.access);
+                one.platform() == two.platform() && one.id() == two.id()
+            };
+            if accounts.iter().any(same) {
+                let key = account.access.id_key();
+                let place = at.value.place_of(key).unwrap_or(at.place);
+                let words = match account.access.platform() {
+                    PlatformName::Wechat => "two accounts have the same app id".to_owned(),
+                    _ => format!("two accounts have the same `{key}`"),
+                };
+                let fix = "keep one of them: a callback must belong to one account";
+                self.problems.note_with(place, words, fix);
             }
             accounts.push(account);
         }
@@ -58,21 +65,16 @@ impl Check<'_> {
             Some(name) => self.text(name, "a name", 64),
             None => key.clone(),
         };
-        let app_id = self.app_id(&raw.app_id);
-        let app_secret = self.app_secret(&raw.app_secret);
-        let token = self.callback_token(&raw.token);
-        let mode = first(raw.mode, given.and_then(|given| given.mode), base.mode);
-        let aes_key = raw.encoding_aes_key.as_ref();
-        let encoding_aes_key = aes_key.map(|at| self.aes_key(at));
-        let previous = raw.encoding_aes_key_previous.as_ref();
-        let encoding_aes_key_previous = previous.map(|at| self.aes_key(at));
-        if mode != CallbackMode::Plain && aes_key.is_none() {
-            self.problems.note_with(
-                raw.key.place,
-                "encrypted callbacks need `encoding_aes_key`",
-                "add the 43 characters from the platform's console",
-            );
-        }
+        let platform = first(
+            raw.platform,
+            given.and_then(|given| given.platform),
+            base.platform,
+        );
+        // Where and by which rules an account is served differs by platform: the defaults speak of
+        // accounts of their own platform only.
+        let given_here = given.and_then(|given| given.platform).or(base.platform) == Some(platform);
+        let theirs = |own: &Option<At<String>>| !given_here && own.is_none();
+        let access = self.access(raw, platform, given.and_then(|given| given.mode));
         let profile = choose(
             &raw.profile,
             given.map(|given| &given.profile),
@@ -88,8 +90,14 @@ impl Check<'_> {
             given.map(|given| &given.timezone),
             &base.timezone,
         );
-        let profile = self.name(profile);
-        let api_base = self.web_address(api_base);
+        let profile = match theirs(&raw.profile) {
+            true => Some(platform.own_profile().to_owned()),
+            false => self.name(profile),
+        };
+        let api_base = match theirs(&raw.api_base) {
+            true => Some(platform.own_api_base().to_owned()),
+            false => self.web_address(api_base),
+        };
         let timezone = self.zone(timezone);
         let rate = self.rate(
             raw.rate.as_ref(),
@@ -115,18 +123,8 @@ impl Check<'_> {
         Some(Account {
             key: key?,
             name: name?,
-            platform: first(
-                raw.platform,
-                given.and_then(|given| given.platform),
-                base.platform,
-            ),
+            access: access?,
             profile: profile?,
-            app_id: app_id?,
-            app_secret: app_secret?,
-            token: token?,
-            encoding_aes_key: all(encoding_aes_key)?,
-            encoding_aes_key_previous: all(encoding_aes_key_previous)?,
-            mode,
             api_base: api_base?,
             timezone: timezone?,
             passive_reply: raw

@@ -1,8 +1,5 @@
 //! Checks what `alerts` says.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use super::Alerts;
 use super::check::Check;
 use super::raw::RawAlerts;
@@ -22,15 +19,7 @@ impl Check<'_> {
                 "write one such as https://alerts.example.com/dripwheel",
             );
         }
-        let secret = self.secret(&raw.secret, &|text| {
-            let bytes = text
-                .strip_prefix("whsec_")
-                .and_then(|bytes| STANDARD.decode(bytes).ok());
-            bytes
-                .filter(|bytes| (24..=64).contains(&bytes.len()))
-                .map(|_| ())
-                .ok_or("a signing secret is `whsec_` and the base64 of 24 to 64 bytes")
-        });
+        let secret = self.signing_secret(&raw.secret);
         let unknown_sends = raw.unknown_sends.as_ref().map(|at| at.value);
         Some(Alerts {
             url: url?,

@@ -14,8 +14,9 @@ use super::{
 use crate::yaml::{self, At, Problem, Problems};
 
 /// Keys whose values no message may show.
-const SECRET_KEYS: [&str; 5] = [
+const SECRET_KEYS: [&str; 6] = [
     "secret",
+    "secret_previous",
     "app_secret",
     "token",
     "encoding_aes_key",

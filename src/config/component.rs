@@ -41,7 +41,10 @@ impl Check<'_> {
                 self.problems.note_with(at.value.key.place, message, fix);
             }
             let app_ids = components.iter().map(|other| &other.app_id);
-            let mut app_ids = app_ids.chain(accounts.iter().map(|account| &account.app_id));
+            let wechat = accounts
+                .iter()
+                .filter_map(|account| account.access.wechat());
+            let mut app_ids = app_ids.chain(wechat.map(|wechat| &wechat.app_id));
             if app_ids.any(|app_id| *app_id == component.app_id) {
                 self.problems.note_with(
                     at.value.app_id.place,

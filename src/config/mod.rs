@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: what can change while the program runs. A change is a restart.
 
+mod access;
 mod account;
 mod alerts;
 mod check;
@@ -29,6 +30,9 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+pub use self::access::{
+    Access, LineAccess, TelegramAccess, WebhookAccess, WechatAccess, WecomKfAccess,
+};
 use crate::store;
 use crate::yaml::Problem;
 
@@ -145,25 +149,17 @@ pub struct ProfileFiles {
     pub dir: Option<PathBuf>,
 }
 
-/// One Official Account.
+/// One Official Account, or one account of another platform.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Names it in URLs and sequences: `[a-z0-9_-]{1,64}`.
     pub key: String,
     /// For people and messages; the key when none is given.
     pub name: String,
-    pub platform: PlatformName,
+    /// Which platform it is on, and what the two know each other by.
+    pub access: Access,
     /// Name of the platform's rules.
     pub profile: String,
-    pub app_id: String,
-    pub app_secret: SecretString,
-    /// Signs callbacks.
-    pub token: SecretString,
-    /// 43 characters; there unless `mode` is plain.
-    pub encoding_aes_key: Option<SecretString>,
-    /// Still accepted while the platform changes to the new one.
-    pub encoding_aes_key_previous: Option<SecretString>,
-    pub mode: CallbackMode,
     /// Without a slash at the end.
     pub api_base: String,
     /// IANA name.
@@ -220,10 +216,29 @@ pub struct Component {
 
 /// Which platform an account is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[schemars(rename = "platform")]
 pub enum PlatformName {
     Wechat,
+    Line,
+    Telegram,
+    /// 微信客服 of WeCom.
+    WecomKf,
+    /// Any in-house channel that takes and sends signed POSTs.
+    Webhook,
+}
+
+impl PlatformName {
+    /// The word that YAML, tables, API and pages use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Wechat => "wechat",
+            Self::Line => "line",
+            Self::Telegram => "telegram",
+            Self::WecomKf => "wecom-kf",
+            Self::Webhook => "webhook",
+        }
+    }
 }
 
 /// How an account's callbacks are encrypted.

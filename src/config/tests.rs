@@ -21,6 +21,10 @@ fn read(text: &str) -> Result<Config, Vec<Problem>> {
     Config::from_text(text, "dripwheel.yaml", &env)
 }
 
+fn wechat(account: &Account) -> &WechatAccess {
+    account.access.wechat().expect("is on WeChat")
+}
+
 fn account(lines: &str) -> String {
     format!(
         "accounts:\n  - key: main\n    app_id: wx0123456789abcdef\n    app_secret: ${{SECRET}}\n    \
@@ -98,8 +102,8 @@ fn an_account_has_the_defaults_that_it_does_not_replace() {
     let account = config.account("main").unwrap();
     assert_eq!(account.name, "main");
     assert_eq!(account.profile, "wechat-48h");
-    assert_eq!(account.platform, PlatformName::Wechat);
-    assert_eq!(account.mode, CallbackMode::Safe);
+    assert_eq!(account.access.platform(), PlatformName::Wechat);
+    assert_eq!(wechat(account).mode, CallbackMode::Safe);
     assert_eq!(account.api_base, "https://api.weixin.qq.com");
     assert_eq!(account.timezone, "Europe/Berlin");
     assert_eq!(
@@ -107,14 +111,14 @@ fn an_account_has_the_defaults_that_it_does_not_replace() {
         (5, 5_000)
     );
     assert_eq!(account.in_flight, None);
-    assert_eq!(account.app_secret.expose_secret(), SECRET);
-    assert_eq!(account.token.expose_secret(), "pamtest");
+    assert_eq!(wechat(account).app_secret.expose_secret(), SECRET);
+    assert_eq!(wechat(account).token.expose_secret(), "pamtest");
     let given = "account_defaults: { profile: wechat-2023, mode: compat, in_flight: 8, \
         rate: { per_minute: 60 }, api_base: \"http://127.0.0.1:9000/\" }\n";
     let config = read(&format!("{given}{}", self::account("    mode: safe\n"))).unwrap();
     let account = &config.accounts[0];
     assert_eq!(
-        (account.profile.as_str(), account.mode),
+        (account.profile.as_str(), wechat(account).mode),
         ("wechat-2023", CallbackMode::Safe)
     );
     assert_eq!((account.in_flight, account.rate.per_minute), (Some(8), 60));
@@ -144,7 +148,10 @@ fn secrets_come_from_files_too() {
     let path = dir.path().join("dripwheel.yaml");
     std::fs::write(&path, &text).unwrap();
     let config = Config::load(&path).unwrap();
-    assert_eq!(config.accounts[0].app_secret.expose_secret(), SECRET);
+    assert_eq!(
+        wechat(&config.accounts[0]).app_secret.expose_secret(),
+        SECRET
+    );
     assert_eq!(config.sequences.dir, dir.path().join("sequences"));
     let database = dir.path().join("dripwheel.db");
     assert_eq!(
@@ -173,9 +180,9 @@ fn secrets_come_from_files_too() {
 #[test]
 fn digits_are_a_secret_as_well() {
     let config = read(&account("").replace("pamtest", "123456")).unwrap();
-    assert_eq!(config.accounts[0].token.expose_secret(), "123456");
+    assert_eq!(wechat(&config.accounts[0]).token.expose_secret(), "123456");
     let config = read(&account("").replace("pamtest", "${NUMBER}")).unwrap();
-    assert_eq!(config.accounts[0].token.expose_secret(), "2048");
+    assert_eq!(wechat(&config.accounts[0]).token.expose_secret(), "2048");
     let body = read("server:\n  callback_body_max: ${NUMBER}\n").unwrap();
     assert_eq!(body.server.callback_body_max, 2_048);
 }
@@ -389,9 +396,9 @@ fn accounts_have_their_bounds() {
         "https://",
     );
     check(
-        &account("    platform: line\n"),
+        &account("    platform: pager\n"),
         "7:15",
-        "unknown word `line`",
+        "unknown word `pager`",
         "wechat",
     );
     check(

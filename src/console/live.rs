@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::console::ConsoleState;
 use crate::console::shown::Overview;
-use crate::store::{Store, timeline};
+use crate::journey::ids::BroadcastId;
+use crate::store::{Store, broadcasts, timeline};
 
 /// How often the store is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,17 +39,21 @@ const STREAMS_MAX: usize = 128;
 /// Looks after which a stream ends; a browser opens the next one by itself.
 const STREAM_LOOKS_MAX: u32 = 600;
 
+/// Broadcasts that the list of them shows.
+const NEWEST: u32 = 30;
+
 /// Keeps proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How long a browser waits before it opens a stream again.
 const RETRY_MS: u64 = 2000;
 
-/// What a page shows: everything, or one follower.
+/// What a page shows: everything, one follower, or one broadcast; 0 for the newest of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Topic {
     account: Option<String>,
     openid: Option<String>,
+    broadcast: Option<i64>,
 }
 
 /// Who listens, and what was seen last.
@@ -87,13 +92,35 @@ impl Live {
         Ok(seen)
     }
 
+    /// States and counts of one broadcast, or of the newest.
+    async fn broadcasts(&self, id: i64) -> Result<Seen, crate::store::Error> {
+        let read = self.store.read();
+        let all = match id {
+            0 => broadcasts::list(read, None, NEWEST).await?,
+            id => broadcasts::of(read, BroadcastId(id))
+                .await?
+                .into_iter()
+                .collect(),
+        };
+        let mut seen = Vec::with_capacity(all.len());
+        for one in all {
+            let progress = broadcasts::progress(read, one.id).await?;
+            let counts = (progress.total, progress.sending, progress.ended());
+            seen.push((one.id.0, one.state.word(), counts.0, counts.1, counts.2));
+        }
+        Ok(seen)
+    }
+
     /// A number that changes with what a page shows; `None` when it cannot be read.
     async fn mark(&self, topic: &Topic) -> Option<u64> {
         self.marks
             .get_with_by_ref(topic, async {
                 let mut hasher = DefaultHasher::new();
-                match (&topic.account, &topic.openid) {
-                    (Some(account), Some(openid)) => {
+                match (&topic.account, &topic.openid, topic.broadcast) {
+                    (_, _, Some(broadcast)) => {
+                        self.broadcasts(broadcast).await.ok()?.hash(&mut hasher);
+                    }
+                    (Some(account), Some(openid), None) => {
                         let mark = timeline::mark(self.store.read(), account, openid).await;
                         mark.ok()?.hash(&mut hasher);
                     }
@@ -104,6 +131,9 @@ impl Live {
             .await
     }
 }
+
+/// What of broadcasts a page shows that changes by itself.
+type Seen = Vec<(i64, &'static str, i64, i64, i64)>;
 
 /// One listener.
 struct Listener {

@@ -7,6 +7,7 @@
 
 mod account_acts;
 mod acts;
+mod broadcast_acts;
 mod door;
 mod files;
 mod live;
@@ -123,6 +124,9 @@ pub fn routes(state: Arc<ConsoleState>) -> impl Endpoint<Output = Response> + 's
         .at(follower, get(pages::show_follower))
         .at(format!("{follower}/enroll"), post(acts::enroll))
         .at(format!("{follower}/cancel"), post(acts::cancel))
+        .at("/broadcasts", get(pages::show_broadcasts))
+        .at("/broadcasts/:id", get(pages::show_broadcast))
+        .at("/broadcasts/:id/:order", post(broadcast_acts::order))
         .at("/sequences/:name", get(pages::show_sequence))
         .at("/search", get(pages::search))
         .at("/events", get(live::events))

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::clock::Clock;
 use crate::inbound::answer::Replies;
 use crate::inbound::envelope::{self, Door, Doubt, Mode, Opened, Query, Refusal, Reply};
+use crate::inbound::gate::{self, Gatehouse, Knock};
 use crate::inbound::message::Message;
 use crate::inbound::spool::Spool;
 use crate::inbound::xml::Format;
@@ -55,6 +56,8 @@ pub struct Entrance {
 #[derive(Debug)]
 pub struct Doors {
     entrances: HashMap<String, Entrance>,
+    /// The ways in of accounts of other platforms.
+    pub(super) gates: HashMap<String, Gatehouse>,
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) body_bytes_max: usize,
@@ -79,6 +82,7 @@ impl Doors {
     ) -> Self {
         Self {
             entrances,
+            gates: HashMap::new(),
             store,
             clock,
             body_bytes_max,
@@ -96,6 +100,13 @@ impl Doors {
     #[must_use]
     pub fn with_replies(mut self, replies: Replies) -> Self {
         self.replies = Some(replies);
+        self
+    }
+
+    /// Lets accounts of other platforms in, by account key.
+    #[must_use]
+    pub fn with_gates(mut self, gates: HashMap<String, Gatehouse>) -> Self {
+        self.gates = gates;
         self
     }
 
@@ -160,47 +171,20 @@ impl Doors {
             to_user_name,
             arrival,
         } = opened.message;
-        let spool = self.spool_of(entrance.account, account);
-        if let Some((spool, key)) = &spool
-            && spool.wants(key)
-        {
-            return self.keep(spool, key, &arrival, deadline).await;
-        }
         let replies = self.replies_for(entrance.account, opened.format);
-        let word = arrival.event.word();
         let offer = match replies {
             None => Offer::Nothing,
             Some(_) if self.stopping.load(Ordering::Acquire) => Offer::Repetition,
             Some(_) => Offer::Step,
         };
-        let kept = spool.map(|(spool, key)| (spool, key, arrival.clone()));
-        let (store, account_id) = (Arc::clone(&self.store), entrance.account);
-        // On its own, so that an intent which is committed too late has somebody who hears of it.
-        let mut storing = tokio::spawn(async move {
-            let writer = store.writer();
-            writer.receive_to_answer(account_id, arrival, offer).await
-        });
-        let spool = kept.as_ref().map(|(spool, ..)| spool.as_ref());
-        let taken = match stored(&mut storing, spool, deadline).await {
-            Ok(taken) => taken,
-            Err(late) => {
-                if late == Late::Unanswered
-                    && let Some((replies, _)) = replies
-                {
-                    replies.take_back(storing);
-                }
-                if let Some((spool, key, arrival)) = kept
-                    && late != Late::Stopped
-                {
-                    return self.keep(&spool, &key, &arrival, deadline).await;
-                }
-                tracing::error!(account.key = account, ?late, "event not stored");
-                return try_again();
-            }
+        let taken = self
+            .take_in(entrance.account, account, arrival, offer, deadline)
+            .await;
+        let taken = match taken {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return (StatusCode::OK, "success".to_owned()),
+            Err(TryAgain) => return try_again(),
         };
-        let fresh = if taken.fresh { "fresh" } else { "repeated" };
-        metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
-            .increment(1);
         let answer = match (replies, &taken.passive) {
             (Some((replies, within)), Some(passive)) => {
                 let deadline = deadline.min(arrived + within);
@@ -223,6 +207,54 @@ impl Doors {
         (StatusCode::OK, text)
     }
 
+    /// Has an event stored, or kept in the spool while the database is away: then there is nothing to
+    /// tell of it. `account` names it for people.
+    pub(super) async fn take_in(
+        &self,
+        id: AccountId,
+        account: &str,
+        arrival: Arrival,
+        offer: Offer,
+        deadline: Instant,
+    ) -> Result<Option<Taken>, TryAgain> {
+        let spool = self.spool_of(id, account);
+        if let Some((spool, key)) = &spool
+            && spool.wants(key)
+        {
+            return self.keep(spool, key, &arrival, deadline).await;
+        }
+        let word = arrival.event.word();
+        let kept = spool.map(|(spool, key)| (spool, key, arrival.clone()));
+        let store = Arc::clone(&self.store);
+        // On its own, so that an intent which is committed too late has somebody who hears of it.
+        let mut storing = tokio::spawn(async move {
+            let writer = store.writer();
+            writer.receive_to_answer(id, arrival, offer).await
+        });
+        let spool = kept.as_ref().map(|(spool, ..)| spool.as_ref());
+        let taken = match stored(&mut storing, spool, deadline).await {
+            Ok(taken) => taken,
+            Err(late) => {
+                if late == Late::Unanswered
+                    && let Some(replies) = self.replies.as_ref().filter(|_| offer != Offer::Nothing)
+                {
+                    replies.take_back(storing);
+                }
+                if let Some((spool, key, arrival)) = kept
+                    && late != Late::Stopped
+                {
+                    return self.keep(&spool, &key, &arrival, deadline).await;
+                }
+                tracing::error!(account.key = account, ?late, "event not stored");
+                return Err(TryAgain);
+            }
+        };
+        let fresh = if taken.fresh { "fresh" } else { "repeated" };
+        metrics::counter!("dripwheel_events_total", "event" => word, "receipt" => fresh)
+            .increment(1);
+        Ok(Some(taken))
+    }
+
     /// The spool, if there is one, and the account's key in it; `account` where it has no other.
     fn spool_of(&self, id: AccountId, account: &str) -> Option<(Arc<Spool>, String)> {
         let spool = Arc::clone(self.spool.as_ref()?);
@@ -238,17 +270,17 @@ impl Doors {
         key: &str,
         arrival: &Arrival,
         deadline: Instant,
-    ) -> (StatusCode, String) {
+    ) -> Result<Option<Taken>, TryAgain> {
         let kept = spool.keep(key, arrival, self.clock.now());
         match timeout_at(deadline, kept).await {
-            Ok(Ok(())) => (StatusCode::OK, "success".to_owned()),
+            Ok(Ok(())) => Ok(None),
             Ok(Err(refused)) => {
                 let reason = refused.word();
                 tracing::debug!(account.key = key, reason, "event not kept");
-                try_again()
+                Err(TryAgain)
             }
             // It may be there, and come again: then its receipt tells.
-            Err(_) => try_again(),
+            Err(_) => Err(TryAgain),
         }
     }
 
@@ -271,6 +303,10 @@ impl Doors {
         self.plain_seen.get_with(signed, || digest) == digest
     }
 }
+
+/// Neither the store nor the spool has taken an event: the platform has to come again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TryAgain;
 
 /// Why the store has not taken an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,7 +355,7 @@ async fn stored(
     }
 }
 
-fn try_again() -> (StatusCode, String) {
+pub(super) fn try_again() -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, "try again".to_owned())
 }
 
@@ -365,8 +401,14 @@ pub fn routes(doors: Arc<Doors>) -> impl poem::Endpoint {
 )]
 #[handler]
 fn greet(Path(account): Path<String>, request: &Request, doors: Data<&Arc<Doors>>) -> Response {
-    let (Some(entrance), Ok(query)) = (doors.entrances.get(&account), request.params::<Query>())
-    else {
+    let Ok(query) = request.params::<Query>() else {
+        return plain(StatusCode::NOT_FOUND, "no such account");
+    };
+    if let Some(gatehouse) = doors.gates.get(&account) {
+        let (status, text) = gate::greet(&account, gatehouse, &query, doors.clock.now());
+        return plain(status, text);
+    }
+    let Some(entrance) = doors.entrances.get(&account) else {
         return plain(StatusCode::NOT_FOUND, "no such account");
     };
     match envelope::greet(&entrance.door, &query, doors.clock.now()) {
@@ -389,16 +431,33 @@ async fn take(
     let Ok(query) = request.params::<Query>() else {
         return plain(StatusCode::BAD_REQUEST, "malformed");
     };
-    let read = body.into_bytes_limit(doors.body_bytes_max);
+    let most = match doors.gates.get(&account) {
+        Some(gatehouse) => gatehouse.body_bytes_max(doors.body_bytes_max),
+        None => doors.body_bytes_max,
+    };
+    let read = body.into_bytes_limit(most);
     let body = match tokio::time::timeout(BODY_WITHIN, read).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "too large"),
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "too slow"),
     };
+    let heads = request.headers().clone();
     // Runs to its end even if the platform hangs up: a request that is dropped half way must not
     // leave the door to chance.
     let doors = Arc::clone(&doors);
-    let taken = tokio::spawn(async move { doors.take(&account, &query, &body).await });
+    let taken = tokio::spawn(async move {
+        match doors.gates.get(&account) {
+            Some(gatehouse) => {
+                let knock = Knock {
+                    heads: &heads,
+                    query: &query,
+                    body: &body,
+                };
+                gate::take(&doors, &account, gatehouse, knock).await
+            }
+            None => doors.take(&account, &query, &body).await,
+        }
+    });
     match taken.await {
         Ok((status, text)) => plain(status, text),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "try again"),

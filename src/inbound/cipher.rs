@@ -156,6 +156,11 @@ impl Cipher {
         Err(error)
     }
 
+    /// Whose callbacks it encrypts.
+    pub(super) fn app_id(&self) -> &str {
+        &self.app_id
+    }
+
     /// Encrypts `message` with the key at `key_index`, as base64.
     ///
     /// An index that no key has means the current key: the reply's key may have been retired while

@@ -212,7 +212,11 @@ pub fn seal(door: &Door, key_index: Option<usize>, format: Format, reply: &Reply
 }
 
 /// The timestamp and nonce of a request that is not too old and not from the future.
-fn fresh<'q>(door: &Door, query: &'q Query, now: Timestamp) -> Result<(&'q str, &'q str), Refusal> {
+pub(super) fn fresh<'q>(
+    door: &Door,
+    query: &'q Query,
+    now: Timestamp,
+) -> Result<(&'q str, &'q str), Refusal> {
     let timestamp = query.timestamp.as_deref().unwrap_or("");
     // Digits only: a sign or a space would be another text with the same value.
     if !(1..=12).contains(&timestamp.len()) || !timestamp.bytes().all(|byte| byte.is_ascii_digit())
@@ -232,7 +236,7 @@ fn fresh<'q>(door: &Door, query: &'q Query, now: Timestamp) -> Result<(&'q str, 
 }
 
 /// Checks a signature over the token and `parts`, with the current or the previous token.
-fn check(door: &Door, given: Option<&str>, parts: &[&str]) -> Result<(), Refusal> {
+pub(super) fn check(door: &Door, given: Option<&str>, parts: &[&str]) -> Result<(), Refusal> {
     let given = given.unwrap_or("");
     let tokens = [Some(&door.token), door.previous_token.as_ref()];
     // Both tokens are always tried, and an empty one proves nothing.

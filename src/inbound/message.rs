@@ -16,14 +16,14 @@ use crate::clock::Timestamp;
 use crate::journey::event::{Arrival, Event};
 
 /// Longest id of a follower or an account, in bytes. Real ones have 15 to 32.
-const ID_BYTES_MAX: usize = 128;
+pub(super) const ID_BYTES_MAX: usize = 128;
 /// Longest scene, menu key or menu item id kept, in bytes. The platform's own limit is 128 (keys)
 /// and 64 (scenes).
-const KEY_BYTES_MAX: usize = 256;
+pub(super) const KEY_BYTES_MAX: usize = 256;
 /// Longest name of an unknown event kept, in bytes.
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 /// Longest text kept of what a follower wrote, in bytes.
-const TEXT_BYTES_MAX: usize = 4 * 1024;
+pub(super) const TEXT_BYTES_MAX: usize = 4 * 1024;
 /// Last second of the year 9999: later instants have no usual form.
 const SECONDS_MAX: i64 = 253_402_300_799;
 
@@ -138,7 +138,7 @@ fn read_message(kind: &str, fields: &Fields) -> Event {
 }
 
 /// An event that we only count, under its lower-case name.
-fn other(name: &str) -> Event {
+pub(super) fn other(name: &str) -> Event {
     Event::Other {
         name: clean(name, NAME_BYTES_MAX),
     }

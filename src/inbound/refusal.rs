@@ -41,6 +41,8 @@ pub enum Doubt {
     OtherAccount,
     #[error("the callback is about another third-party platform")]
     OtherComponent,
+    #[error("the account takes no callback by this method")]
+    Method,
     #[error(transparent)]
     Cipher(#[from] CipherError),
 }
@@ -94,6 +96,7 @@ mod tests {
             Doubt::NoCipher,
             Doubt::OtherAccount,
             Doubt::OtherComponent,
+            Doubt::Method,
             CipherError::Oversized.into(),
             CipherError::Encoding.into(),
             CipherError::Unreadable.into(),

@@ -37,6 +37,10 @@ id!(
     VersionId
 );
 id!(
+    /// One message to many followers: the key of its row.
+    BroadcastId
+);
+id!(
     /// One passage of a follower through a version: the follower's id and a number, in one integer,
     /// so that a follower's enrollments are one range of keys and need no index of their own.
     EnrollmentId
@@ -44,6 +48,10 @@ id!(
 
 /// Bits of an enrollment id that count a follower's enrollments: 65,536 each.
 const NUMBER_BITS: u32 = 16;
+
+/// From this number on an enrollment is in a broadcast: a delivery's key tells what it brings, so that
+/// sequences go first without anybody's asking the rows.
+pub const BROADCASTS_FROM: u16 = 1 << 15;
 
 impl EnrollmentId {
     /// The `number`th enrollment of a follower.
@@ -61,6 +69,11 @@ impl EnrollmentId {
         u16::try_from(self.0 & 0xffff).unwrap_or(u16::MAX)
     }
 
+    /// Whether it is a recipient's of a broadcast, and none in a sequence.
+    pub fn is_broadcast(self) -> bool {
+        self.number() >= BROADCASTS_FROM
+    }
+
     /// First and last possible enrollment of a follower, both inclusive.
     pub fn range(follower: FollowerId) -> (Self, Self) {
         (Self::new(follower, 0), Self::new(follower, u16::MAX))
@@ -73,11 +86,12 @@ mod tests {
 
     #[test]
     fn an_enrollment_names_its_follower() {
-        for (follower, number) in [(1, 0), (7, 65_535), (1 << 46, 3)] {
+        for (follower, number) in [(1, 0), (7, 65_535), (1 << 46, 3), (2, 32_767), (3, 32_768)] {
             let id = EnrollmentId::new(FollowerId(follower), number);
             assert_eq!((id.follower().0, id.number()), (follower, number));
             let (first, last) = EnrollmentId::range(FollowerId(follower));
             assert!(first <= id && id <= last);
+            assert_eq!(id.is_broadcast(), number >= 32_768);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::journey::catalog::{Catalog, Version};
 use crate::journey::enrollment::Enrollment;
 use crate::journey::event::{Arrival, Event};
 use crate::journey::follower::Follower;
-use crate::journey::ids::EnrollmentId;
+use crate::journey::ids::{BROADCASTS_FROM, EnrollmentId};
 use crate::journey::outcome::OutcomeEntry;
 use crate::journey::plan;
 use crate::journey::sequence::{ExitOn, Pattern, Reconcile, Reenter, Step, Trigger};
@@ -137,23 +137,52 @@ impl Passages {
             (Some(_), Reenter::Never) => false,
             (Some(last_at), Reenter::After(pause)) => last_at.plus(pause) <= at,
         };
-        let number = match self.enrollments.last() {
-            None => Some(0),
-            Some(last) => last.id.number().checked_add(1),
-        };
-        let (true, Some(number)) = (allowed, number) else {
+        let (true, Some(id)) = (allowed, self.next_id(false)) else {
             return false;
         };
         for enrollment in self.enrollments.iter_mut().filter(|one| earlier(one)) {
             let entry = enrollment.cancel(at, "entered again");
             effects.entries.extend(entry);
         }
-        let id = EnrollmentId::new(self.follower.id, number);
         let plan = plan::plan(sequence, at, version.zone(account), seed(id));
         let enrollment = Enrollment::new(id, version.id, at, plan);
         self.enrollments.push(enrollment);
         effects.enrolled += 1;
         true
+    }
+
+    /// Makes the follower a recipient of a broadcast whose message is due at `due_at`. Somebody who
+    /// has left meanwhile is one too, and it ends at once. `None` for who has had too many.
+    pub fn admit(
+        &mut self,
+        version: &Version,
+        due_at: Timestamp,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Option<EnrollmentId> {
+        let id = self.next_id(true)?;
+        let mut enrollment = Enrollment::new(id, version.id, due_at, vec![due_at]);
+        if !self.follower.following {
+            effects
+                .entries
+                .extend(enrollment.cancel(now, "not following"));
+        }
+        self.enrollments.push(enrollment);
+        effects.enrolled += 1;
+        Some(id)
+    }
+
+    /// The id of the next enrollment in a sequence, or in a broadcast; `None` when all are taken.
+    fn next_id(&self, broadcast: bool) -> Option<EnrollmentId> {
+        let ids = self.enrollments.iter().map(|one| one.id);
+        let last = ids.filter(|id| id.is_broadcast() == broadcast).max();
+        let number = match (last, broadcast) {
+            (Some(last), _) => last.number().checked_add(1)?,
+            (None, false) => 0,
+            (None, true) => BROADCASTS_FROM,
+        };
+        let id = EnrollmentId::new(self.follower.id, number);
+        (id.is_broadcast() == broadcast).then_some(id)
     }
 
     /// Ends every unfinished passage.

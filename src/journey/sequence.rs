@@ -13,9 +13,42 @@ use crate::journey::template::Condition;
 /// Platforms forget a follower's grant after two days at most: steps beyond that need `horizon:`.
 pub const HORIZON_DEFAULT: Duration = Duration::from_secs(48 * 3600);
 
+/// What a version is for. The numbers are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Followers go through it step by step.
+    #[default]
+    Sequence = 0,
+    /// One message to many followers, by the cheapest carrier.
+    Broadcast = 1,
+    /// One message to many followers, by mass send and nothing else.
+    MassBroadcast = 2,
+}
+
+impl Kind {
+    /// The number it is stored under.
+    pub fn number(self) -> i64 {
+        i64::from(self as u8)
+    }
+
+    /// The kind stored under `number`.
+    pub fn from_number(number: i64) -> Option<Self> {
+        let all = [Self::Sequence, Self::Broadcast, Self::MassBroadcast];
+        all.into_iter().find(|one| one.number() == number)
+    }
+
+    /// Whether it is one message to many.
+    pub fn is_broadcast(self) -> bool {
+        self != Self::Sequence
+    }
+}
+
 /// An ordered list of steps and the rules for going through them.
 #[derive(Clone, Debug)]
 pub struct Sequence {
+    /// What it is for; nobody writes it, the row of the version says it.
+    pub kind: Kind,
     /// Unique among the sequences of a directory: `[a-z0-9_-]{1,64}`.
     pub name: String,
     /// For people; the name when none is given.

@@ -27,7 +27,9 @@ use crate::journey::link::{Click, clicked_names};
 use crate::journey::outcome::Outcome;
 use crate::journey::plan;
 use crate::journey::receive::Passages;
-use crate::journey::sequence::{ClosedThen, Fallback, LateThen, Quiet, QuietHours, Step};
+use crate::journey::sequence::{
+    ClosedThen, Fallback, Kind as VersionKind, LateThen, Quiet, QuietHours, Step,
+};
 use crate::journey::template::Facts;
 use crate::policy::account::Account;
 use crate::policy::consent::Consents;
@@ -151,6 +153,9 @@ fn waking<'a>(case: &'a Case<'_>) -> recall::Waking<'a> {
 /// The step's own message by the cheapest carrier that takes it now, or why none does.
 fn own(case: &Case<'_>, now: Timestamp) -> Result<Fare, &'static str> {
     let profile = &case.account.profile;
+    if case.version.sequence.kind == VersionKind::MassBroadcast {
+        return Err("no mass send to this follower is left this month");
+    }
     if let Some(fare) = passive(case, now) {
         return Ok(fare);
     }
@@ -229,7 +234,11 @@ fn fallback(case: &Case<'_>, now: Timestamp, deadline: Timestamp) -> Option<Verd
         let together_at = mass.gathers_at(now);
         // Whoever woke at a common instant is in company, however late the turn came.
         let woke_at = case.enrollment().wake_at;
-        let gathered = woke_at <= now && mass.gathers_at(woke_at) == woke_at;
+        let common = mass.gathers_at(woke_at) == woke_at;
+        // A broadcast's recipients come together; whoever of them found no company waits as others do.
+        let sequence = &case.version.sequence;
+        let together = sequence.kind.is_broadcast() && woke_at == case.enrollment().due_at();
+        let gathered = woke_at <= now && (common || together);
         if !case.grants.permits_mass(&mass, now) {
             None
         } else if gathered || together_at == now {
@@ -262,7 +271,8 @@ fn quiet(case: &Case<'_>, now: Timestamp) -> Option<Verdict> {
     let sequence = &case.version.sequence;
     let QuietHours { then, .. } = sequence.quiet_hours.as_ref()?;
     let late = now.since(case.enrollment().due_at());
-    if case.step.answers() && late < STILL_AN_ANSWER {
+    let answers = case.step.answers() && !sequence.kind.is_broadcast();
+    if answers && late < STILL_AN_ANSWER {
         return None;
     }
     let zone = case.version.zone(&case.account.journey);

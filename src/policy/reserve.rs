@@ -14,6 +14,7 @@ use crate::policy::profile::{Profile, Source};
 /// Where the steps of a sequence come from.
 pub fn source(version: &Version) -> Source {
     match version.sequence.trigger {
+        _ if version.sequence.kind.is_broadcast() => Source::Broadcast,
         Trigger::Api => Source::Operator,
         Trigger::Follow { .. }
         | Trigger::Scan { .. }

@@ -4,10 +4,10 @@
 //! through the browser, so requests from other sites and for other host names are refused.
 //! The platform's own calls need a token and are not guarded here.
 
+use std::net::SocketAddr;
+
 use poem::http::{HeaderValue, Method, header};
 use poem::{Request, Response};
-
-use super::World;
 
 /// Only what the sandbox itself serves, and no inline script.
 const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -15,11 +15,11 @@ const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-
                    frame-ancestors 'none'";
 
 /// Says why a request is refused that a foreign page made the browser send.
-pub(super) fn check(world: &World, request: &Request) -> Result<(), &'static str> {
+pub(super) fn check(addr: SocketAddr, request: &Request) -> Result<(), &'static str> {
     const FOREIGN: &str = "another site sent this request";
     let host = request.header(header::HOST).unwrap_or_default();
     // A name that an attacker's DNS points here is not one of these (DNS rebinding).
-    if world.addr.ip().is_loopback() && !is_local(host) {
+    if addr.ip().is_loopback() && !is_local(host) {
         return Err("open the sandbox under 127.0.0.1 or localhost");
     }
     if request.method() == Method::GET || request.method() == Method::HEAD {

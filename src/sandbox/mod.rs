@@ -35,6 +35,7 @@ mod message;
 mod notice;
 mod once;
 mod page;
+mod platform;
 mod quota;
 mod random;
 mod record;
@@ -88,6 +89,9 @@ pub use keeper::StateError;
 pub use load::{Burst, BurstAction, BurstReport};
 pub use media::Media;
 pub use message::{Choice, Shown};
+pub use platform::{
+    Asked, PlatformAct, PlatformSandbox, PlatformSettings, Played, Received, SEND, Told,
+};
 pub use quota::QuotaState;
 pub use record::{Sent, SentWithBody};
 pub use rules::{AccountKind, AccountRules, CallQuota, Stacking, Template, TemplateKind};

@@ -32,7 +32,7 @@ impl Endpoint for Service {
         if path.starts_with("/cgi-bin/") && !component::is_page(path) {
             return Ok(wire::answer(&self.world, request).await);
         }
-        if let Err(reason) = guard::check(&self.world, &request) {
+        if let Err(reason) = guard::check(self.world.addr, &request) {
             let refusal = Response::builder()
                 .status(StatusCode::FORBIDDEN)
                 .body(reason);

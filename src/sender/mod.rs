@@ -10,13 +10,23 @@ pub mod breaker;
 pub mod budget;
 mod depths;
 mod hand;
+mod http;
+pub mod line;
 pub mod platform;
+mod prose;
 pub mod quota;
 mod recovery;
+pub mod rendering;
 mod retries;
 pub mod shelf;
+pub mod telegram;
 pub mod turns;
+mod ways;
+pub mod webhook;
 pub mod wechat;
+pub mod wecom_kf;
+
+pub use self::ways::Ways;
 
 use std::collections::HashMap;
 use std::sync::Arc;

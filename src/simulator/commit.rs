@@ -64,23 +64,24 @@ impl World {
             return Ok(());
         }
         wishes.sort_by_key(|wish| wish.work().rank());
-        let moment = self.moment(n);
+        let holding = Arc::clone(&self.nodes[n].holding);
         if fault == Fault::Waits {
             let works = wishes.len();
             self.note(None, || format!("node {n}: a commit of {works} waits"));
-            let waiting = Waiting::ForOthers(wishes, moment);
+            let waiting = Waiting::ForOthers(wishes, holding);
             self.nodes[n].waiting = Some(waiting);
             return Ok(());
         }
-        self.write(n, wishes, moment, fault)
+        self.write(n, wishes, holding, fault)
     }
 
-    fn moment(&self, n: usize) -> Moment {
+    /// Locks everybody concerned, as the model's commits do at once, and reads the clock.
+    fn moment(&self, holding: Arc<Holding>) -> Moment {
         let now = self.now();
         Moment {
             now,
             lead_until: now.plus(LEAD),
-            holding: Arc::clone(&self.nodes[n].holding),
+            holding,
         }
     }
 
@@ -92,11 +93,11 @@ impl World {
         };
         match self.nodes[n].waiting.take() {
             None => Ok(()),
-            Some(Waiting::ForOthers(wishes, moment)) => self.write(n, wishes, moment, fault),
+            Some(Waiting::ForOthers(wishes, holding)) => self.write(n, wishes, holding, fault),
             Some(Waiting::ToKnow(wishes, done, true)) => self.tell(n, wishes, done),
             Some(Waiting::ToKnow(wishes, _, false)) => {
-                let moment = self.moment(n);
-                self.write(n, wishes, moment, fault)
+                let holding = Arc::clone(&self.nodes[n].holding);
+                self.write(n, wishes, holding, fault)
             }
         }
     }
@@ -112,7 +113,8 @@ impl World {
         ours
     }
 
-    fn write(&mut self, n: usize, wishes: Vec<Wish>, mut moment: Moment, fault: Fault) -> Held {
+    fn write(&mut self, n: usize, wishes: Vec<Wish>, holding: Arc<Holding>, fault: Fault) -> Held {
+        let mut moment = self.moment(holding);
         let mut wishes = self.refuse_lost(n, wishes, &moment.holding);
         let mut fault = fault;
         loop {
@@ -129,7 +131,7 @@ impl World {
                 Tried::Lost(shards) => {
                     let holding = (*self.nodes[n].holding).clone().without(&shards);
                     self.nodes[n].holding = Arc::new(holding);
-                    moment = self.moment(n);
+                    moment = self.moment(Arc::clone(&self.nodes[n].holding));
                     wishes = self.refuse_lost(n, wishes, &moment.holding);
                     fault = Fault::None;
                 }
@@ -148,8 +150,8 @@ impl World {
                 true => Fault::Fails,
                 false => Fault::None,
             };
-            let moment = self.moment(n);
-            self.write(n, vec![wish], moment, fault)?;
+            let holding = Arc::clone(&self.nodes[n].holding);
+            self.write(n, vec![wish], holding, fault)?;
         }
         Ok(())
     }
@@ -170,7 +172,14 @@ impl World {
         }
         let draft = Draft::of(&self.rows);
         let knowledge = Arc::clone(&self.knowledge);
-        let done = Batch::run(&draft, &knowledge, moment, &mut self.numbers, &works).now_or_never();
+        let done = Batch::run(
+            &draft,
+            &knowledge,
+            || moment.clone(),
+            &mut self.numbers,
+            &works,
+        )
+        .now_or_never();
         let done = done.ok_or_else(|| beside("the model kept a commit waiting"))?;
         let said = words(wishes);
         self.note(None, || format!("node {n}: commit {fault:?} of {said}"));
@@ -317,7 +326,6 @@ impl World {
 
     fn begin_call(&mut self, n: usize, send: crate::store::work::Send) {
         let node = &mut self.nodes[n];
-        let epoch = node.holding.epoch(send.key.account).unwrap_or_default();
         let now = self.true_now + self.wall_offset;
         let now = crate::clock::Timestamp(now);
         let answer = match node.admit(&send, now) {
@@ -328,8 +336,8 @@ impl World {
             }
         };
         node.calls.push(Call {
+            epoch: send.epoch,
             send,
-            epoch,
             answer,
         });
     }

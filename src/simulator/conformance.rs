@@ -104,7 +104,8 @@ impl Pair {
         let knowledge = Arc::clone(&self.world.knowledge);
         let works: Vec<Work> = wishes.iter().map(Wish::work).collect();
         let mut taken = Numbers::of(sharding, numbers.clone());
-        let model = Batch::run(&draft, &knowledge, &moment, &mut taken, &works).now_or_never();
+        let model =
+            Batch::run(&draft, &knowledge, || moment.clone(), &mut taken, &works).now_or_never();
         let model = model.ok_or("the model kept a commit waiting")?;
         let model = model.map(|(answers, armed, _)| said(answers, armed));
         let (told_tx, told) = oneshot::channel();
@@ -113,7 +114,7 @@ impl Pair {
             Box::pin(async move {
                 let works: Vec<Work> = asked.iter().map(Wish::work).collect();
                 let mut taken = Numbers::of(sharding, numbers);
-                let done = Batch::run(tx, &knowledge, &moment, &mut taken, &works).await;
+                let done = Batch::run(tx, &knowledge, || moment, &mut taken, &works).await;
                 let failed = done.is_err();
                 let done = done.map(|(answers, armed, _)| said(answers, armed));
                 told_tx.send(done).ok();

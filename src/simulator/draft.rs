@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
+use crate::journey::ids::{AccountId, BroadcastId, EnrollmentId, FollowerId};
 use crate::journey::outcome::Outcome;
 use crate::journey::receive::Source;
 use crate::policy::consent::Consent;
@@ -178,6 +178,16 @@ impl Tables for Draft {
             }
         }
         Ok(pending)
+    }
+
+    async fn waiting_recipients(
+        &self,
+        _: BroadcastId,
+        _: AccountId,
+        _: &[FollowerId],
+    ) -> Result<Option<HashSet<FollowerId>>, Error> {
+        // These worlds have no broadcasts: their recipients are enrollments like others.
+        Ok(None)
     }
 
     async fn write(

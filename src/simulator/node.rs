@@ -19,7 +19,6 @@ use crate::simulator::model::Rows;
 use crate::simulator::wish::Wish;
 use crate::store::Knowledge;
 use crate::store::leases::Holding;
-use crate::store::save::Moment;
 use crate::store::shards::Sharding;
 use crate::store::timers::TimerKey;
 use crate::store::work::{Armed, DeliveryKey, Ended, Send};
@@ -53,7 +52,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// For others, who are in its way.
-    ForOthers(Vec<Wish>, Moment),
+    ForOthers(Vec<Wish>, Arc<Holding>),
     /// To be told whether it took place, which it did or did not.
     ToKnow(Vec<Wish>, Done, bool),
 }

@@ -15,8 +15,9 @@ use crate::store::pauses::Pause;
 use crate::store::shards::Sharding;
 use crate::store::work::{Act, Offer};
 
-/// Rounds until everything must have come to rest.
-const ROUNDS_MAX: usize = 4_000;
+/// Rounds until everything must have come to rest. Two days of looking every 15 s: an account whose
+/// calls are used up rests until the next day.
+const ROUNDS_MAX: usize = 12_000;
 
 impl World {
     /// One step.

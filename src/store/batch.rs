@@ -18,13 +18,14 @@ use crate::store::health::Counts;
 use crate::store::load::{People, Person};
 use crate::store::numbers::Numbers;
 use crate::store::receipts::ReceiptKey;
+use crate::store::recipients::Admission;
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
 use crate::store::statistics::Leaving;
 use crate::store::tables::{Beside, Tables, Wanted};
 use crate::store::timers::TimerKey;
 use crate::store::work::{
-    Act, Acted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
+    Act, Acted, Admitted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
 };
 use crate::store::{Error, Knowledge, erasure, report, tags};
 
@@ -32,7 +33,7 @@ use crate::store::{Error, Knowledge, erasure, report, tags};
 pub(crate) struct Batch<'a, T> {
     pub(super) tables: &'a T,
     pub(super) knowledge: &'a Knowledge,
-    pub(super) moment: &'a Moment,
+    pub(super) moment: Moment,
     /// The next follower's id.
     pub(super) numbers: &'a mut Numbers,
     pub(super) people: People,
@@ -50,6 +51,8 @@ pub(crate) struct Batch<'a, T> {
     pub(super) left: Vec<Leaving>,
     /// Tags to tell the platform of.
     tag_changes: Vec<tags::Change>,
+    /// Recipients of broadcasts that have an enrollment now.
+    pub(super) admissions: Vec<Admission>,
     tally: Tally,
 }
 
@@ -70,6 +73,7 @@ pub(crate) enum Answered {
     Taken(Taken),
     Acted(Acted),
     Reconciled(Reconciled),
+    Admitted(Admitted),
     Settled(Settled),
     Confirmed(Confirmed),
     Intended(Vec<Intended>),
@@ -79,10 +83,13 @@ pub(crate) enum Answered {
 
 impl<'a, T: Tables> Batch<'a, T> {
     /// Does all `works`, which are in the order of their ranks; one answer for each.
+    ///
+    /// `moment` is read once everybody concerned is locked: a commit that had to wait for others is
+    /// later than theirs, and says so.
     pub(crate) async fn run(
         tables: &'a T,
         knowledge: &'a Knowledge,
-        moment: &'a Moment,
+        moment: impl FnOnce() -> Moment + Send,
         numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
@@ -97,7 +104,7 @@ impl<'a, T: Tables> Batch<'a, T> {
         let mut batch = Self {
             tables,
             knowledge,
-            moment,
+            moment: moment(),
             numbers,
             people,
             entries: Vec::new(),
@@ -109,6 +116,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             erasing: HashSet::new(),
             left: Vec::new(),
             tag_changes: Vec::new(),
+            admissions: Vec::new(),
             tally: Tally::default(),
         };
         let fresh = batch.take_receipts(works).await?;
@@ -135,6 +143,18 @@ impl<'a, T: Tables> Batch<'a, T> {
                 Work::Reconcile { account, found, .. } => {
                     Answered::Reconciled(batch.reconcile(*account, found).await?)
                 }
+                Work::Admit {
+                    broadcast,
+                    account,
+                    version,
+                    due_at,
+                    followers,
+                    ..
+                } => Answered::Admitted(
+                    batch
+                        .admit((*broadcast, *account, *version), *due_at, followers)
+                        .await?,
+                ),
                 Work::Settle { key, ended, .. } => Answered::Settled(batch.settle(*key, ended)),
                 Work::Confirm { key, .. } => Answered::Confirmed(batch.confirm(*key)),
                 Work::Intend { keys, only, .. } => {
@@ -153,12 +173,13 @@ impl<'a, T: Tables> Batch<'a, T> {
             sums: &sums,
             tag_changes: &batch.tag_changes,
             forgotten: &forgotten,
+            admissions: &batch.admissions,
             reported: &batch.reported,
             newly_awaited: &batch.newly_awaited,
             void: &batch.void,
             void_intents: &batch.void_intents,
         };
-        let mut armed = save::save(tables, &batch.people, beside, moment).await?;
+        let mut armed = save::save(tables, &batch.people, beside, &batch.moment).await?;
         // Only now, and last in the order of ranks: a timer that an event of this very commit took
         // off the wheel must not become a delivery.
         for work in works {

@@ -32,6 +32,10 @@ const TRIES_MAX: u32 = 6;
 /// Longest wait before such another try.
 const TRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// Longest wait for what a transaction asks of a shared database, and for its commit: longer than its
+/// statements may take (`postgres`). A machine that vanished closes no connection and says nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
 /// Makes transactions of requests.
 pub(super) struct Commits {
     pub(super) connection: DatabaseConnection,
@@ -183,29 +187,8 @@ impl Commits {
 
     async fn try_commit(&mut self, works: &[Work], holding: Arc<Holding>) -> Result<Done, Failure> {
         let began = Instant::now();
-        let newcomers: usize = works.iter().map(Work::newcomers).sum();
-        self.numbers.reserve(&self.connection, newcomers).await?;
-        let tx = self.begin().await?;
-        if self.is_shared() {
-            match fence::ask(&tx, works, &holding, &self.knowledge).await? {
-                Fence::Holds => {}
-                Fence::Lost(shards) => return Err(Failure::Lost(shards)),
-                Fence::Outdated => return Err(Failure::Outdated),
-            }
-        }
-        let now = self.clock.now();
-        let moment = Moment {
-            now,
-            lead_until: now.plus(self.lead),
-            holding,
-        };
-        let (answers, armed, tally) =
-            Batch::run(&tx, &self.knowledge, &moment, &mut self.numbers, works).await?;
-        let done = Done {
-            answers,
-            armed,
-            tally,
-        };
+        let is_shared = self.is_shared();
+        let (tx, done) = heard(is_shared, self.write(works, holding)).await?;
         match self.end(tx).await {
             Ok(()) => {
                 let took = began.elapsed().as_secs_f64();
@@ -219,6 +202,41 @@ impl Commits {
         }
     }
 
+    /// Does all of `works` in a transaction that has yet to be committed.
+    async fn write(
+        &mut self,
+        works: &[Work],
+        holding: Arc<Holding>,
+    ) -> Result<(DatabaseTransaction, Done), Failure> {
+        let newcomers: usize = works.iter().map(Work::newcomers).sum();
+        self.numbers.reserve(&self.connection, newcomers).await?;
+        let tx = self.begin().await?;
+        if self.is_shared() {
+            match fence::ask(&tx, works, &holding, &self.knowledge).await? {
+                Fence::Holds => {}
+                Fence::Lost(shards) => return Err(Failure::Lost(shards)),
+                Fence::Outdated => return Err(Failure::Outdated),
+            }
+        }
+        let (clock, lead) = (&self.clock, self.lead);
+        let moment = || {
+            let now = clock.now();
+            Moment {
+                now,
+                lead_until: now.plus(lead),
+                holding,
+            }
+        };
+        let (answers, armed, tally) =
+            Batch::run(&tx, &self.knowledge, moment, &mut self.numbers, works).await?;
+        let done = Done {
+            answers,
+            armed,
+            tally,
+        };
+        Ok((tx, done))
+    }
+
     async fn begin(&self) -> Result<DatabaseTransaction, Error> {
         let options = TransactionOptions {
             sqlite_transaction_mode: (!self.is_shared())
@@ -230,11 +248,16 @@ impl Commits {
 
     /// Commits, under the next number where it may be asked for.
     async fn end(&mut self, tx: DatabaseTransaction) -> Result<(), Error> {
-        if self.is_shared() {
-            self.number += 1;
-            fence::sign(&tx, self.node, self.number).await?;
+        if !self.is_shared() {
+            return Ok(tx.commit().await?);
         }
-        Ok(tx.commit().await?)
+        self.number += 1;
+        let (node, number) = (self.node, self.number);
+        let ended = async {
+            fence::sign(&tx, node, number).await?;
+            Ok(tx.commit().await?)
+        };
+        heard(true, ended).await
     }
 
     /// Runs a write in a transaction of its own, and answers.
@@ -243,8 +266,9 @@ impl Commits {
         write: Cold,
         reply: oneshot::Sender<Result<(), Error>>,
     ) -> Standing {
+        let is_shared = self.is_shared();
         let written = async {
-            if self.is_shared() {
+            if is_shared {
                 // What it decides with may be another node's doing.
                 self.knowledge.catch_up(&self.connection).await?;
             }
@@ -252,7 +276,7 @@ impl Commits {
             write(&tx).await?;
             Ok(tx)
         };
-        let tx = match written.await {
+        let tx = match heard(is_shared, written).await {
             Ok(tx) => tx,
             Err(error) => {
                 let trouble = self.trouble(&error);
@@ -352,12 +376,25 @@ impl Commits {
     }
 }
 
+/// What a database answers; a shared one that says nothing is away.
+async fn heard<T, E: From<Error>>(
+    is_shared: bool,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    if !is_shared {
+        return asked.await;
+    }
+    let answer = tokio::time::timeout(SILENCE_MAX, asked).await;
+    answer.unwrap_or_else(|_| Err(Error::Away.into()))
+}
+
 /// Turns away what only a shard's holder may write.
 fn refuse_lost(works: Vec<Work>, holding: &Holding) -> Vec<Work> {
     let ours = |work: &Work| match work {
         Work::Settle { key, .. } | Work::Confirm { key, .. } => {
             holding.epoch(key.account).is_some()
         }
+        Work::Admit { account, .. } => holding.epoch(*account).is_some(),
         _ => true,
     };
     let (works, lost) = works.into_iter().partition(ours);
@@ -380,6 +417,7 @@ fn answer(works: Vec<Work>, answers: Vec<Answered>) {
             (Work::Reconcile { reply, .. }, Answered::Reconciled(one)) => {
                 drop(reply.send(Ok(one)));
             }
+            (Work::Admit { reply, .. }, Answered::Admitted(one)) => drop(reply.send(Ok(one))),
             (Work::Settle { reply, .. }, Answered::Settled(one)) => drop(reply.send(Ok(one))),
             (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
             (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),

@@ -39,6 +39,7 @@ pub(super) mod sequence_version {
         pub assets: String,
         pub published_at: i64,
         pub live: i64,
+        pub kind: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -77,7 +77,8 @@ fn shards(works: &[Work], holding: &Holding) -> Vec<Held> {
         match work {
             Work::Receive { account, .. }
             | Work::Act { account, .. }
-            | Work::Reconcile { account, .. } => {
+            | Work::Reconcile { account, .. }
+            | Work::Admit { account, .. } => {
                 concerned.insert(sharding.shard(*account));
             }
             Work::Settle { key, .. } | Work::Confirm { key, .. } => {

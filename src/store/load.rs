@@ -215,6 +215,7 @@ fn concerned(works: &[Work]) -> (Names<'_>, HashSet<FollowerId>) {
             Work::Reconcile { account, found, .. } => {
                 names.extend(found.iter().map(|one| (*account, one.openid.as_str())));
             }
+            Work::Admit { followers, .. } => ids.extend(followers),
             Work::Settle { key, .. } | Work::Confirm { key, .. } => {
                 ids.insert(key.enrollment.follower());
             }

@@ -5,6 +5,7 @@
 //! file named after it. Deliberately absent: decisions, which `journey` and `policy` make.
 
 pub mod accounts;
+mod admit;
 pub mod adopted;
 pub mod alerts;
 pub mod assets;
@@ -13,6 +14,8 @@ pub mod audit_log;
 pub mod authorizers;
 pub(crate) mod awaited;
 pub(crate) mod batch;
+pub mod broadcasts;
+pub mod chunks;
 pub mod clicks;
 mod commit;
 pub mod components;
@@ -29,6 +32,7 @@ mod grants;
 pub mod health;
 mod intent;
 mod keeper;
+pub mod kf_cursors;
 mod knowledge;
 pub mod leases;
 mod load;
@@ -39,8 +43,10 @@ pub mod outcomes;
 pub mod overview;
 pub mod pauses;
 mod postgres;
+pub mod prospects;
 pub mod reach;
 pub mod receipts;
+pub mod recipients;
 pub mod reconcile;
 pub mod replays;
 pub(crate) mod replies;
@@ -161,6 +167,8 @@ pub struct Store {
     hints: Hints,
     /// Wakes whoever reconciles followers: something was asked for.
     reconcile: tokio::sync::Notify,
+    /// Wakes whoever sends broadcasts: something was asked for.
+    broadcast: tokio::sync::Notify,
     health: Arc<Tallies>,
     /// The writer, and what keeps our lease.
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -251,6 +259,7 @@ impl Store {
             path,
             hints,
             reconcile: tokio::sync::Notify::new(),
+            broadcast: tokio::sync::Notify::new(),
             health,
             tasks: std::sync::Mutex::new(tasks),
             _lock: lock,
@@ -313,6 +322,16 @@ impl Store {
     /// Ends once somebody has asked since the last time.
     pub async fn asked_to_reconcile(&self) {
         self.reconcile.notified().await;
+    }
+
+    /// Tells whoever sends broadcasts that one was begun or changed.
+    pub fn ask_to_broadcast(&self) {
+        self.broadcast.notify_one();
+    }
+
+    /// Ends once somebody has asked since the last time.
+    pub async fn asked_to_broadcast(&self) {
+        self.broadcast.notified().await;
     }
 
     /// Bytes of an embedded store's write-ahead log.

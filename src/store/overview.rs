@@ -16,6 +16,7 @@ use crate::journey::enrollment::State;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, VersionId};
 use crate::journey::outcome::OutcomeEntry;
+use crate::journey::sequence::Kind;
 use crate::store::accounts::Standing;
 use crate::store::entity::{account, sequence_version};
 use crate::store::erasure::Pseudonyms;
@@ -277,6 +278,7 @@ pub async fn who_knows(
 /// The live version of each sequence, and of sequences without one the newest; by name.
 pub async fn sequences(read: &DatabaseConnection) -> Result<Vec<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
+        .filter(sequence_version::Column::Kind.eq(Kind::Sequence.number()))
         .order_by_asc(sequence_version::Column::Sequence)
         .order_by_desc(sequence_version::Column::Live)
         .order_by_desc(sequence_version::Column::Id)
@@ -297,6 +299,7 @@ pub async fn versions(
 ) -> Result<Page<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
         .filter(sequence_version::Column::Sequence.eq(sql::storable(sequence)))
+        .filter(sequence_version::Column::Kind.eq(Kind::Sequence.number()))
         .filter(sequence_version::Column::Id.lt(before.unwrap_or(i64::MAX)))
         .order_by_desc(sequence_version::Column::Id)
         .limit(u64::from(limit) + 1)

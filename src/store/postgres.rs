@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::{ConnectOptions as _, Connection as _, Error as SqlxError};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection};
 
 use crate::store::{Error, unusable};
@@ -16,6 +16,9 @@ const READERS_MAX: u32 = 8;
 
 /// Longest wait for a free connection, or for a new one.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+
+/// Longest wait for a connection that comes back to its pool to be of use again.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 
 /// How plans are made, whoever asks.
 const PLANNER: [(&str, &str); 3] = [
@@ -94,6 +97,16 @@ async fn connect(
         .sqlx_logging(false)
         .acquire_timeout(ACQUIRE_MAX)
         .connect_timeout(ACQUIRE_MAX)
+        // Left in the middle of a statement that nobody answers, a connection would never come back,
+        // and a pool of one have none.
+        .map_sqlx_postgres_pool_opts(|pool| {
+            pool.after_release(|connection, _| {
+                Box::pin(async move {
+                    let ping = tokio::time::timeout(RELEASE_MAX, connection.ping()).await;
+                    ping.unwrap_or(Err(SqlxError::PoolTimedOut)).map(|()| true)
+                })
+            })
+        })
         .map_sqlx_postgres_opts(move |_| tuned.clone().disable_statement_logging());
     Ok(Database::connect(options).await?)
 }

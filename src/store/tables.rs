@@ -13,7 +13,7 @@ use crate::journey::carrier::Carrier;
 use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
-use crate::journey::ids::{AccountId, FollowerId, VersionId};
+use crate::journey::ids::{AccountId, BroadcastId, FollowerId, VersionId};
 use crate::journey::link::Click;
 use crate::journey::outcome::OutcomeEntry;
 use crate::journey::receive::Source;
@@ -23,6 +23,7 @@ use crate::policy::grant::Grant;
 use crate::store::awaited::{self, Awaited};
 use crate::store::erasure::{Forgotten, Pseudonyms};
 use crate::store::receipts::{self, ReceiptKey};
+use crate::store::recipients::{self, Admission};
 use crate::store::replies::Reply;
 use crate::store::save::Changes;
 use crate::store::statistics::{Leaving, Sent, Sum};
@@ -65,6 +66,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) sums: &'a [Sum],
     pub(crate) tag_changes: &'a [Change],
     pub(crate) forgotten: &'a [Forgotten],
+    pub(crate) admissions: &'a [Admission],
     pub(crate) reported: &'a [(AccountId, String)],
     pub(crate) newly_awaited: &'a [Awaited],
     /// Due deliveries, and intents, of which no enrollment knows.
@@ -124,6 +126,14 @@ pub(crate) trait Tables: Sync {
         account: AccountId,
         followers: &[FollowerId],
     ) -> impl Future<Output = Result<PendingTags, Error>> + Send;
+
+    /// Those of a broadcast's recipients who have no enrollment; `None` when it is not sending.
+    fn waiting_recipients(
+        &self,
+        broadcast: BroadcastId,
+        account: AccountId,
+        followers: &[FollowerId],
+    ) -> impl Future<Output = Result<Option<HashSet<FollowerId>>, Error>> + Send;
 
     /// Writes it all, but for receipts, which come before, and promotions, which come after.
     fn write(
@@ -207,6 +217,15 @@ impl Tables for DatabaseTransaction {
         tags::pending(self, account, followers).await
     }
 
+    async fn waiting_recipients(
+        &self,
+        broadcast: BroadcastId,
+        account: AccountId,
+        followers: &[FollowerId],
+    ) -> Result<Option<HashSet<FollowerId>>, Error> {
+        recipients::still_waiting(self, broadcast, account, followers).await
+    }
+
     async fn write(
         &self,
         changes: &Changes<'_>,
@@ -223,6 +242,7 @@ impl Tables for DatabaseTransaction {
         replies::put(self, &changes.replies).await?;
         replies::delete(self, &changes.ended_replies).await?;
         enrollments::insert(self, &changes.new_enrollments).await?;
+        recipients::mark(self, beside.admissions).await?;
         enrollments::update(self, &changes.enrollments).await?;
         enrollments::replan(self, &changes.replanned).await?;
         timers::delete(self, &changes.disarmed).await?;

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::journey::catalog::{Catalog, Version};
 use crate::journey::ids::VersionId;
 use crate::journey::parse;
+use crate::journey::sequence::Kind;
 use crate::store::assets::Asset;
 use crate::store::entity::{asset, sequence_version};
 use crate::store::{Error, Store, fence, sql};
@@ -81,6 +82,7 @@ pub async fn publish(
                         assets: ActiveValue::Set(assets),
                         published_at: ActiveValue::Set(now.0),
                         live: ActiveValue::Set(1),
+                        kind: ActiveValue::Set(Kind::Sequence.number()),
                     };
                     let known = OnConflict::columns([
                         sequence_version::Column::Sequence,
@@ -104,9 +106,10 @@ pub async fn publish(
     Ok(())
 }
 
-/// Every version ever published, oldest first.
+/// Every version of a sequence ever published, oldest first.
 pub async fn all(read: &DatabaseConnection) -> Result<Vec<StoredVersion>, Error> {
     let rows = sequence_version::Entity::find()
+        .filter(sequence_version::Column::Kind.eq(Kind::Sequence.number()))
         .order_by_asc(sequence_version::Column::Id)
         .all(read)
         .await?;
@@ -141,10 +144,14 @@ pub async fn load_catalog(read: &DatabaseConnection) -> Result<Catalog, Error> {
         };
         let assets: BTreeMap<String, String> =
             serde_json::from_str(&row.assets).map_err(|error| unreadable(error.to_string()))?;
-        let sequence = parse::parse_stored(&row.source, &assets).map_err(|problems| {
+        let mut sequence = parse::parse_stored(&row.source, &assets).map_err(|problems| {
             let first = problems.first().map(|problem| problem.message.clone());
             unreadable(first.unwrap_or_default())
         })?;
+        sequence.kind =
+            Kind::from_number(row.kind).ok_or_else(|| unreadable(format!("kind {}", row.kind)))?;
+        // A broadcast's has one that nobody can write, so that it is no sequence's.
+        sequence.name.clone_from(&row.sequence);
         let zone = match &sequence.timezone {
             None => None,
             Some(name) => Some(TimeZone::get(name).map_err(|error| unreadable(error.to_string()))?),

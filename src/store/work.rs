@@ -9,7 +9,7 @@ use crate::journey::answer::Answer;
 use crate::journey::carrier::Carrier;
 use crate::journey::catalog::Version;
 use crate::journey::event::Arrival;
-use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::journey::ids::{AccountId, BroadcastId, EnrollmentId, FollowerId, VersionId};
 use crate::journey::link::{Spot, Tracking};
 use crate::journey::message::{Message, TEXT_MAX};
 use crate::journey::sequence::Step;
@@ -191,6 +191,15 @@ pub enum Acted {
     NotFollowing,
 }
 
+/// What became of recipients that were to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// False when the broadcast was not sending any more: then nothing changed.
+    pub sending: bool,
+    /// How many have an enrollment now that had none.
+    pub recipients: usize,
+}
+
 /// What a commit armed, for the wheel and the sender to know without reading it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Armed {
@@ -227,6 +236,16 @@ pub(crate) enum Work {
         found: Vec<Found>,
         reply: Reply<Reconciled>,
     },
+    /// Makes enrollments of a broadcast's recipients.
+    Admit {
+        broadcast: BroadcastId,
+        account: AccountId,
+        version: VersionId,
+        /// When their message is due: at once, where it is not later.
+        due_at: Option<Timestamp>,
+        followers: Vec<FollowerId>,
+        reply: Reply<Admitted>,
+    },
     Settle {
         key: DeliveryKey,
         ended: Box<Ended>,
@@ -261,7 +280,8 @@ impl Work {
             Self::Receive { .. }
             | Self::Act { .. }
             | Self::Reconcile { .. }
-            | Self::Click { .. } => 0,
+            | Self::Click { .. }
+            | Self::Admit { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,
             Self::Intend { .. } => 2,
             Self::Promote { .. } => 3,
@@ -277,6 +297,7 @@ impl Work {
             | Self::Confirm { .. }
             | Self::Click { .. } => 1,
             Self::Reconcile { found, .. } => found.len(),
+            Self::Admit { followers, .. } => followers.len(),
             Self::Intend { keys, .. } => keys.len(),
             Self::Promote { keys, .. } => keys.len() / 4,
         }
@@ -297,6 +318,7 @@ impl Work {
             Self::Receive { reply, .. } => drop(reply.send(Err(error))),
             Self::Act { reply, .. } => drop(reply.send(Err(error))),
             Self::Reconcile { reply, .. } => drop(reply.send(Err(error))),
+            Self::Admit { reply, .. } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } => drop(reply.send(Err(error))),
             Self::Confirm { reply, .. } => drop(reply.send(Err(error))),
             Self::Intend { reply, .. } => drop(reply.send(Err(error))),

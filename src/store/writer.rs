@@ -11,16 +11,17 @@ use sea_orm::DatabaseTransaction;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::clock::Timestamp;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
-use crate::journey::ids::AccountId;
+use crate::journey::ids::{AccountId, BroadcastId, FollowerId, VersionId};
 use crate::store::Error;
 use crate::store::clicks::Clicked;
 use crate::store::commit::{Commits, Pending, Standing};
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::timers::TimerKey;
 use crate::store::work::{
-    Act, Acted, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
+    Act, Acted, Admitted, Confirmed, DeliveryKey, Ended, Intended, Offer, Settled, Taken, Work,
 };
 
 /// Requests that may wait. A full intake makes callers wait in turn; callbacks give up in time.
@@ -117,6 +118,26 @@ impl Writer {
         self.ask(|reply| Work::Reconcile {
             account,
             found,
+            reply,
+        })
+        .await
+    }
+
+    /// Makes enrollments of a broadcast's recipients, whose message is due at `due_at`, or at once: those
+    /// who have none yet, while it is sending, in one commit.
+    pub async fn admit(
+        &self,
+        part: (BroadcastId, AccountId, VersionId),
+        due_at: Option<Timestamp>,
+        followers: Vec<FollowerId>,
+    ) -> Result<Admitted, Error> {
+        let (broadcast, account, version) = part;
+        self.ask(|reply| Work::Admit {
+            broadcast,
+            account,
+            version,
+            due_at,
+            followers,
             reply,
         })
         .await

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dripwheel::alert::sign::SigningKey;
 use dripwheel::clock::Clock;
+use dripwheel::sign::SigningKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 

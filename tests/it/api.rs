@@ -68,9 +68,13 @@ async fn every_operation_wants_a_key_and_its_scope() {
                 let url = format!("{}/api/v1{path}", world.base);
                 let mut request = world.client.request(method.clone(), url);
                 if method == Method::POST {
-                    let body = match path.ends_with("/enrollments") {
-                        true => json!({ "sequence": "again" }),
-                        false => json!({ "reason": "a test" }),
+                    let body = match path.rsplit('/').next() {
+                        Some("enrollments") => json!({ "sequence": "again" }),
+                        Some("broadcasts") => json!({
+                            "title": "a test", "accounts": ["main"], "say": { "text": "hello" },
+                        }),
+                        Some("listed") => json!({ "account": "main", "openids": ["ann"] }),
+                        _ => json!({ "reason": "a test" }),
                     };
                     request = request.json(&body);
                 }
@@ -79,9 +83,8 @@ async fn every_operation_wants_a_key_and_its_scope() {
                         true => "openid,template,left\nann,T1,1\n",
                         false => "openid\nann\n",
                     };
-                    let url = request.build().expect("is a request").url().clone();
-                    let csv = world.client.post(url).header("Content-Type", "text/csv");
-                    request = csv.body(table);
+                    request = world.client.post(format!("{}/api/v1{path}", world.base));
+                    request = request.header("Content-Type", "text/csv").body(table);
                 }
                 if let Some(key) = key {
                     request = request.header("X-Api-Key", key);
@@ -90,7 +93,10 @@ async fn every_operation_wants_a_key_and_its_scope() {
             };
             check_problem(send(None).await, 401, "key_missing_or_wrong").await;
             check_problem(send(Some("wrong")).await, 401, "key_missing_or_wrong").await;
-            assert!(send(Some(WRITE_KEY)).await.status().is_success(), "{path}");
+            let done = send(Some(WRITE_KEY)).await.status();
+            // How a broadcast stands does not go with every order.
+            let not_now = path.starts_with("/broadcasts/1/") && done == 409;
+            assert!(done.is_success() || not_now, "{path}: {done}");
             let reader = send(Some(READ_KEY)).await;
             if method == Method::GET {
                 assert!(reader.status().is_success(), "{path}");

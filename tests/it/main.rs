@@ -2,6 +2,7 @@
 
 mod alerts;
 mod api;
+mod broadcast;
 mod callbacks;
 mod carriers;
 mod clicks;
@@ -22,9 +23,11 @@ mod nodes;
 mod own_platform;
 mod pair;
 mod passive;
+mod platforms;
 mod reconcile;
 mod retention;
 mod sandbox;
+mod silence;
 mod simulator;
 mod spool;
 mod statistics;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use dripwheel::alert::sign::SigningKey;
 use dripwheel::alert::{AlertSettings, Alerts};
 use dripwheel::api::keys::Keyring;
 use dripwheel::api::ops::{self, OpsState};
@@ -24,6 +23,7 @@ use dripwheel::policy::profile;
 use dripwheel::sender::quota::Quotas;
 use dripwheel::sender::shelf::StoreShelf;
 use dripwheel::sender::wechat::{Clients, WechatClient, WechatSettings, http_client};
+use dripwheel::sign::SigningKey;
 use dripwheel::store::accounts::{self, NewAccount};
 use dripwheel::store::timers::{self, TimerKey};
 use dripwheel::store::versions::{self, NewVersion};

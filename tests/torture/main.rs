@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 #![expect(clippy::print_stdout, reason = "the summary is the point")]
 
+mod broadcast;
 #[path = "../it/support/cluster.rs"]
 mod cluster;
 mod crowd;

@@ -112,6 +112,14 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         }
     }
 
+    /// The same, with the database that goes with it.
+    pub fn keeping(self, fresh: Fresh) -> Self {
+        Self {
+            _fresh: Some(fresh),
+            ..self
+        }
+    }
+
     /// The URL of its database.
     pub fn database(&self) -> &str {
         &self.database
@@ -187,10 +195,15 @@ sender: {{ in_flight: {IN_FLIGHT}, attempt_timeout: {seconds}s }}
         ended.ok().map(|status| status.unwrap())
     }
 
+    /// The number of the child.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).unwrap()
+    }
+
     /// Sends the child a signal.
     pub async fn signal(&self, name: &str) {
         // The shell's own `kill` is there even where no program of that name is installed.
-        let pid = self.child.as_ref().and_then(Child::id).unwrap();
+        let pid = self.pid();
         let sent = Command::new("sh")
             .arg("-c")
             .arg(format!("kill -{name} {pid}"))

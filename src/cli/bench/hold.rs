@@ -22,15 +22,15 @@ struct Held {
     first_fire_ms: u64,
 }
 
-/// Five steps over two days, the first after half an hour.
+/// Five steps over two days, the first so far away that nothing is due before everybody is there.
 const LATER: &str = "
 sequence: bench
 trigger: { follow: {} }
 min_gap: 0s
 steps:
-  - { id: one, after: 30m, say: { text: welcome } }
-  - { id: two, after: 1h, say: { text: guide } }
-  - { id: three, after: 3h, say: { text: tips } }
+  - { id: one, after: 4h, say: { text: welcome } }
+  - { id: two, after: 5h, say: { text: guide } }
+  - { id: three, after: 7h, say: { text: tips } }
   - { id: four, after: 23h, say: { text: offer } }
   - { id: five, after: 47h, say: { text: last call } }
 ";
@@ -38,7 +38,7 @@ steps:
 /// How long a held store runs before its memory is read: the ring is full by then.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Fills a store with `count` followers whose first step is minutes to half an hour away and one
+/// Fills a store with `count` followers whose first step is hours away and one
 /// whose step is due, then opens it in a process of its own.
 #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
 pub(super) async fn pending(place: &Place, count: usize) -> Result<Vec<Figure>> {
@@ -50,7 +50,7 @@ pub(super) async fn pending(place: &Place, count: usize) -> Result<Vec<Figure>> 
         now.minus(Duration::from_secs(seconds))
     };
     rig.follow(0, count, 2000, spread).await?;
-    let due = now.minus(Duration::from_secs(1801));
+    let due = now.minus(Duration::from_secs(4 * 3600 + 1));
     rig.follow(count, count + 1, 1, move |_| due).await?;
     let bytes = rig.store.disk_bytes().await?;
     rig.close().await;

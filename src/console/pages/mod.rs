@@ -1,6 +1,7 @@
 //! The pages: each reads what it shows, and fills in its template. What all of them share is here.
 
 mod account;
+mod broadcasts;
 mod follower;
 mod followers;
 mod numbers;
@@ -23,6 +24,7 @@ use crate::journey::follower::Follower;
 use crate::story::Lang;
 
 pub(super) use account::{AccountNotice, show_account};
+pub(super) use broadcasts::{BroadcastNotice, show_broadcast, show_broadcasts};
 pub(super) use follower::{Notice, show_follower};
 pub(super) use followers::{search, show_followers};
 pub(super) use overview::show_overview;

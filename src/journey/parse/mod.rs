@@ -19,8 +19,8 @@ use std::time::Duration;
 use jiff::civil::Time;
 
 use crate::journey::sequence::{
-    Closed, ClosedThen, HORIZON_DEFAULT, Late, LateThen, OnUnknown, Quiet, QuietHours, Reconcile,
-    Reenter, Sequence,
+    Closed, ClosedThen, HORIZON_DEFAULT, Kind, Late, LateThen, OnUnknown, Quiet, QuietHours,
+    Reconcile, Reenter, Sequence,
 };
 use crate::yaml::{self, At, Place, Problem, Problems, parse_span};
 use raw::{RawLate, RawLateThen, RawOnUnknown, RawQuiet, RawQuietHours, RawReconcile, RawSequence};
@@ -140,6 +140,7 @@ impl Reader<'_> {
         let steps = self.steps(&raw.steps, &defaults, horizon);
         self.clicked(raw, &steps);
         Some(Sequence {
+            kind: Kind::Sequence,
             name: name?,
             title: title?,
             accounts,

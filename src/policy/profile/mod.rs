@@ -1,6 +1,6 @@
 //! Profiles: a platform's rules as data, chosen per account.
 //!
-//! `parse` reads one from its file. Three are part of the program; an operator's own stand beside
+//! `parse` reads one from its file. Some are part of the program; an operator's own stand beside
 //! them and go before one of the same name.
 
 pub mod parse;
@@ -234,6 +234,9 @@ pub fn shipped() -> &'static [Arc<Profile>] {
             include_str!("../profiles/wechat-48h.yaml"),
             include_str!("../profiles/wechat-2023.yaml"),
             include_str!("../profiles/wecom-kf.yaml"),
+            include_str!("../profiles/line.yaml"),
+            include_str!("../profiles/telegram.yaml"),
+            include_str!("../profiles/webhook.yaml"),
         ]
         .into_iter()
         .map(|text| {
@@ -342,7 +345,15 @@ mod tests {
         assert_eq!(profiles.overridden(), ["wechat-2023"]);
         assert_eq!(
             profiles.names(),
-            ["wechat-48h", "wechat-2023", "wecom-kf", "ours"]
+            [
+                "wechat-48h",
+                "wechat-2023",
+                "wecom-kf",
+                "line",
+                "telegram",
+                "webhook",
+                "ours"
+            ]
         );
     }
 }

@@ -3,7 +3,7 @@
 //! Deficit round robin over the accounts that have something due and may send: an account with a
 //! million due steps gets as many turns as one with three. Within an account two lanes, so that a
 //! backlog does not make the newest followers wait: fresh steps get 7 of 10 turns, and are read from
-//! the rows past the backlog. After downtime the backlog goes slowly at first (`ramp`). Memory is
+//! the rows past the backlog. Broadcasts have a third one, which goes while the others have nothing. After downtime the backlog goes slowly at first (`ramp`). Memory is
 //! bounded per account and in all; what does not fit stays in its row and is read again later.
 //!
 //! Pure: `now` is an argument, and limits are plain numbers.
@@ -104,7 +104,7 @@ impl Turns {
             return;
         };
         let place = (key.due_at, key.enrollment);
-        let lane = Lane::of(key.due_at, now);
+        let lane = Lane::of(place, now);
         if !queue.has_room(place, lane, self.len >= self.cap) {
             queue.leave_on_disk(place, lane);
             return;

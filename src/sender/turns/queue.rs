@@ -1,4 +1,4 @@
-//! One account's due deliveries: two lanes, its limits, and what of its rows is to be read. Pure.
+//! One account's due deliveries: three lanes, its limits, and what of its rows is to be read. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,16 +27,30 @@ const START: Place = (Timestamp(i64::MIN), EnrollmentId(i64::MIN));
 pub(super) enum Lane {
     Fresh,
     Backlog,
+    /// Of broadcasts, however late: only while nothing of the others may go.
+    Broadcast,
 }
 
 impl Lane {
-    pub(super) fn of(due_at: Timestamp, now: Timestamp) -> Self {
-        if due_at < now.minus(FRESH) {
+    pub(super) fn of((due_at, enrollment): Place, now: Timestamp) -> Self {
+        if enrollment.is_broadcast() {
+            Self::Broadcast
+        } else if due_at < now.minus(FRESH) {
             Self::Backlog
         } else {
             Self::Fresh
         }
     }
+}
+
+/// What a page of rows is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sought {
+    Everything,
+    /// Past the backlog, for the fresh lane alone.
+    Fresh,
+    /// For broadcasts of which there was no room for more.
+    Broadcasts,
 }
 
 /// Rows of an account that should be read.
@@ -45,8 +59,7 @@ pub struct Wanted {
     pub account: AccountId,
     /// The place to read on from.
     pub after: Place,
-    /// Past the backlog, for the fresh lane alone.
-    pub(super) fresh: bool,
+    pub(super) sought: Sought,
 }
 
 /// One account's due deliveries and limits.
@@ -55,6 +68,7 @@ pub(super) struct Queue {
     /// By due instant; what is late moves over to the backlog.
     fresh: BTreeMap<Place, DeliveryKey>,
     backlog: BTreeMap<Place, DeliveryKey>,
+    broadcast: BTreeMap<Place, DeliveryKey>,
     /// How the backlog begins; `None` once it goes as fast as everything.
     pub(super) ramp: Option<Ramp>,
     pub(super) rate: Rate,
@@ -80,6 +94,7 @@ pub(super) struct Queue {
     /// with it: whatever comes by itself must not overtake what waits to be read.
     fresh_left: Option<Place>,
     backlog_left: Option<Place>,
+    broadcast_left: Option<Place>,
     turn: u8,
 }
 
@@ -90,6 +105,7 @@ impl Queue {
         Self {
             fresh: BTreeMap::new(),
             backlog: BTreeMap::new(),
+            broadcast: BTreeMap::new(),
             ramp: Some(Ramp::new(rate, now)),
             rate,
             limiter,
@@ -105,18 +121,20 @@ impl Queue {
             fresh_read_until: START,
             fresh_left: None,
             backlog_left: None,
+            broadcast_left: None,
             turn: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.len() + self.backlog.len()
+        self.fresh.len() + self.backlog.len() + self.broadcast.len()
     }
 
     pub(super) fn lane(&mut self, lane: Lane) -> &mut BTreeMap<Place, DeliveryKey> {
         match lane {
             Lane::Fresh => &mut self.fresh,
             Lane::Backlog => &mut self.backlog,
+            Lane::Broadcast => &mut self.broadcast,
         }
     }
 
@@ -124,6 +142,7 @@ impl Queue {
         match lane {
             Lane::Fresh => &mut self.fresh_left,
             Lane::Backlog => &mut self.backlog_left,
+            Lane::Broadcast => &mut self.broadcast_left,
         }
     }
 
@@ -132,7 +151,7 @@ impl Queue {
     pub(super) fn has_room(&mut self, place: Place, lane: Lane, crowded: bool) -> bool {
         let most = match (lane, crowded) {
             (_, true) => ROOM_MIN,
-            (Lane::Fresh, false) => 2 * QUEUE_MAX,
+            (Lane::Fresh | Lane::Broadcast, false) => 2 * QUEUE_MAX,
             (Lane::Backlog, false) => QUEUE_MAX,
         };
         let in_order = self.left(lane).is_none_or(|left| place <= left);
@@ -143,8 +162,11 @@ impl Queue {
     pub(super) fn leave_on_disk(&mut self, place: Place, lane: Lane) {
         let (due_at, EnrollmentId(id)) = place;
         let before = (due_at, EnrollmentId(id.saturating_sub(1)));
-        self.more_on_disk = true;
-        self.read_until = self.read_until.min(before);
+        // Broadcasts are read again by themselves, so that a long one keeps nobody's rows unread.
+        if lane != Lane::Broadcast {
+            self.more_on_disk = true;
+            self.read_until = self.read_until.min(before);
+        }
         if lane == Lane::Fresh {
             self.fresh_on_disk = true;
             self.fresh_read_until = self.fresh_read_until.min(before);
@@ -156,16 +178,23 @@ impl Queue {
     /// Notes that a page was read, up to `last` or to the end.
     pub(super) fn note_read(&mut self, wanted: Wanted, last: Place, all: bool, now: Timestamp) {
         let unread = (!all).then_some(last);
-        if wanted.fresh {
-            self.fresh_read_until = last;
-            self.fresh_left = unread;
-        } else {
-            self.read_until = last;
-            self.more_on_disk = !all;
-            self.backlog_left = unread;
-            // A page that ends in the backlog says nothing of what is fresh.
-            if all || Lane::of(last.0, now) == Lane::Fresh {
+        match wanted.sought {
+            Sought::Fresh => {
+                self.fresh_read_until = last;
                 self.fresh_left = unread;
+            }
+            Sought::Everything => {
+                self.read_until = last;
+                self.more_on_disk = !all;
+                self.backlog_left = unread;
+                // A page that ends in the backlog says nothing of what is fresh.
+                if all || last.0 >= now.minus(FRESH) {
+                    self.fresh_left = unread;
+                }
+            }
+            Sought::Broadcasts => {
+                self.broadcast_left = unread;
+                return;
             }
         }
         if all {
@@ -193,6 +222,8 @@ impl Queue {
         let forgotten = self.len();
         self.fresh.clear();
         self.backlog.clear();
+        self.broadcast.clear();
+        self.broadcast_left = None;
         self.look_again();
         forgotten
     }
@@ -215,10 +246,13 @@ impl Queue {
     /// When a lane has something to hand out, as far as that is a matter of time.
     fn lane_ready_at(&self, lane: Lane) -> Option<Timestamp> {
         let first = |due: &BTreeMap<Place, DeliveryKey>| due.keys().next().map(|(at, _)| *at);
-        let Lane::Backlog = lane else {
-            return first(&self.fresh);
+        let due_at = match lane {
+            Lane::Fresh => return first(&self.fresh),
+            // Not while the backlog only waits for its ramp: then nothing else is to fill the account.
+            Lane::Broadcast if !self.backlog.is_empty() => return None,
+            Lane::Broadcast => return first(&self.broadcast),
+            Lane::Backlog => first(&self.backlog)?,
         };
-        let due_at = first(&self.backlog)?;
         match &self.ramp {
             None => Some(due_at),
             Some(ramp) if self.backlog_in_flight < ramp.places(self.in_flight_max) => {
@@ -229,7 +263,8 @@ impl Queue {
     }
 
     pub(super) fn ready_at(&self) -> Option<Timestamp> {
-        let lanes = [Lane::Fresh, Lane::Backlog].map(|lane| self.lane_ready_at(lane));
+        let lanes = [Lane::Fresh, Lane::Backlog, Lane::Broadcast];
+        let lanes = lanes.map(|lane| self.lane_ready_at(lane));
         let first = lanes.into_iter().flatten().min()?;
         (self.in_flight < self.in_flight_max).then(|| first.max(self.not_before()))
     }
@@ -238,9 +273,9 @@ impl Queue {
     fn next_lane(&self, now: Timestamp) -> Option<Lane> {
         let ready = |lane: &Lane| self.lane_ready_at(*lane).is_some_and(|at| at <= now);
         let order = if self.turn < FRESH_TURNS {
-            [Lane::Fresh, Lane::Backlog]
+            [Lane::Fresh, Lane::Backlog, Lane::Broadcast]
         } else {
-            [Lane::Backlog, Lane::Fresh]
+            [Lane::Backlog, Lane::Fresh, Lane::Broadcast]
         };
         order.into_iter().find(ready)
     }
@@ -285,15 +320,23 @@ impl Queue {
             return Some(Wanted {
                 account,
                 after: self.fresh_read_until.max(fresh_from),
-                fresh: true,
+                sought: Sought::Fresh,
             });
         }
         // What follows may be for either lane; behind the backlog it is for the fresh one.
         let room = backlog_low && (behind || fresh_low);
-        (self.more_on_disk && room).then_some(Wanted {
+        if self.more_on_disk && room {
+            return Some(Wanted {
+                account,
+                after: self.read_until,
+                sought: Sought::Everything,
+            });
+        }
+        let after = self.broadcast_left.filter(|_| self.broadcast.len() < low)?;
+        Some(Wanted {
             account,
-            after: self.read_until,
-            fresh: false,
+            after,
+            sought: Sought::Broadcasts,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::journey::ids::{BROADCASTS_FROM, FollowerId};
 use crate::policy::learned::DayQuota;
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
@@ -13,8 +14,15 @@ fn key(account: i64, enrollment: i64, due_at: Timestamp) -> DeliveryKey {
     DeliveryKey {
         account: AccountId(account),
         due_at,
-        enrollment: EnrollmentId(enrollment),
+        enrollment: EnrollmentId::new(FollowerId(enrollment), 0),
         generation: 0,
+    }
+}
+
+fn of_broadcast(key: DeliveryKey) -> DeliveryKey {
+    DeliveryKey {
+        enrollment: EnrollmentId::new(key.enrollment.follower(), BROADCASTS_FROM),
+        ..key
     }
 }
 
@@ -181,6 +189,32 @@ fn who_has_just_followed_does_not_wait_behind_yesterday() {
         }
     }
     assert_eq!(greeted, 1500, "of 5000 that were sent");
+}
+
+/// A broadcast that is longer than the memory waits for every step, however late, and is all sent.
+#[test]
+fn a_broadcast_goes_while_sequences_have_nothing_due() {
+    let mut turns = turns(1);
+    for queue in turns.queues.values_mut() {
+        queue.ramp = None;
+    }
+    let just_now = NOW.minus(Duration::from_secs(1));
+    let broadcast = (0..9_000).map(|n| row(of_broadcast(key(1, n, NOW))));
+    let mut rows: BTreeMap<_, _> = broadcast.collect();
+    rows.extend((20_000..20_500).map(|n| row(key(1, n, OLD))));
+    rows.extend((30_000..30_500).map(|n| row(key(1, n, just_now))));
+    let mut handed = Vec::new();
+    for _ in 0..200 {
+        feed(&mut turns, &rows, NOW);
+        for one in turns.next(NOW, 100) {
+            handed.push(one.enrollment.is_broadcast());
+            rows.remove(&(one.due_at, one.enrollment));
+            turns.done(one, true);
+        }
+    }
+    assert_eq!(handed.len(), 10_000);
+    assert!(handed[..1_000].iter().all(|broadcast| !broadcast));
+    assert!(handed[1_000..].iter().all(|broadcast| *broadcast));
 }
 
 /// Deliveries are told of two seconds ahead, and more of them than memory holds: those that had to

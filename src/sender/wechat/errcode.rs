@@ -125,7 +125,7 @@ impl Reply {
 const WORDS_MAX: usize = 300;
 
 /// Foreign words on one bounded line, fit for a log and a page.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::sender) fn clean(text: &str) -> String {
     text.chars()
         .take(WORDS_MAX)
         .map(|c| if c.is_control() { ' ' } else { c })

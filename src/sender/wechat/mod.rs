@@ -17,13 +17,13 @@ mod codes;
 mod component;
 pub mod errcode;
 mod fetch;
-mod filetype;
+pub(in crate::sender) mod filetype;
 mod forms;
-mod media;
-mod source;
-mod token;
+pub(in crate::sender) mod media;
+pub(in crate::sender) mod source;
+pub(in crate::sender) mod token;
 mod users;
-mod wire;
+pub(in crate::sender) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -279,6 +279,21 @@ impl WechatClient {
             self.media.forget(asset, kind, id).await;
         }
     }
+}
+
+/// A message as a customer message carries it, its files under their names.
+pub fn preview(message: &Message) -> Value {
+    let names = body::uploads(message);
+    let names: Vec<_> = names
+        .into_iter()
+        .map(|(asset, _)| super::rendering::name(asset).to_owned())
+        .collect();
+    let body = body::encode("", message, &names);
+    let mut body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("touser");
+    }
+    body
 }
 
 /// The answer for a message that needs an interface which has no calls left before `until`.

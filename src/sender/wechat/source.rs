@@ -37,16 +37,17 @@ const TOKEN_BYTES_MAX: usize = 2_048;
 
 /// What a source brings.
 #[derive(Clone, Debug)]
-pub(super) struct Granted {
+pub(in crate::sender) struct Granted {
     pub value: SecretString,
     pub lifetime: Duration,
 }
 
 /// A question to the platform under way.
-pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Granted, Answer>> + Send + 'a>>;
+pub(in crate::sender) type Asking<'a> =
+    Pin<Box<dyn Future<Output = Result<Granted, Answer>> + Send + 'a>>;
 
 /// Where tokens come from.
-pub(super) trait Source: Send + Sync + fmt::Debug {
+pub(in crate::sender) trait Source: Send + Sync + fmt::Debug {
     /// Asks for a token other than `held`, which is refused or near its end, within some seconds.
     ///
     /// # Errors
@@ -136,7 +137,7 @@ pub(super) fn granted(reply: &Reply, name: &str, doing: &str) -> Result<Granted,
 }
 
 /// The token in the field `name` of an object, with its `expires_in`.
-pub(super) fn granted_in(fields: &Value, name: &str) -> Option<Granted> {
+pub(in crate::sender) fn granted_in(fields: &Value, name: &str) -> Option<Granted> {
     let value = secret_in(fields, name)?;
     let seconds = fields.get("expires_in")?.as_u64().filter(|s| *s > 0)?;
     Some(Granted {

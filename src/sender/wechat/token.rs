@@ -30,7 +30,7 @@ const BACKGROUND_PAUSE: Duration = Duration::from_secs(30);
 
 /// A token, and which of the account's tokens it is.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
+pub(in crate::sender) struct Token {
     pub value: SecretString,
     generation: u64,
 }
@@ -58,7 +58,7 @@ struct Held {
 
 /// A token and everything needed to get another.
 #[derive(Clone, Debug)]
-pub(super) struct Tokens(Arc<Shared>);
+pub(in crate::sender) struct Tokens(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -74,7 +74,7 @@ struct Shared {
 }
 
 impl Tokens {
-    pub(super) fn new(source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::sender) fn new(source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
             source,
             clock,
@@ -96,7 +96,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The answer to give for the message: nothing of it was sent.
-    pub(super) async fn current(&self) -> Result<Token, Answer> {
+    pub(in crate::sender) async fn current(&self) -> Result<Token, Answer> {
         let now = self.0.clock.now();
         let Some(held) = self.0.held() else {
             return self.obtain(0).await;
@@ -115,7 +115,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As `current`.
-    pub(super) async fn replace(&self, stale: &Token) -> Result<Token, Answer> {
+    pub(in crate::sender) async fn replace(&self, stale: &Token) -> Result<Token, Answer> {
         self.obtain(stale.generation).await
     }
 

@@ -248,7 +248,7 @@ async fn read(response: Response, bytes_max: usize) -> Result<Reply, Silence> {
 
 /// Why a body could not be had whole.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
+pub(in crate::sender) enum BodyError {
     #[error("longer than {0} bytes")]
     TooLong(usize),
     #[error("{0}")]
@@ -256,7 +256,10 @@ pub(super) enum BodyError {
 }
 
 /// A whole body of at most `max` bytes.
-pub(super) async fn read_at_most(mut response: Response, max: usize) -> Result<Vec<u8>, BodyError> {
+pub(in crate::sender) async fn read_at_most(
+    mut response: Response,
+    max: usize,
+) -> Result<Vec<u8>, BodyError> {
     let fits = |length: usize| length <= max;
     let announced = response.content_length().unwrap_or(0);
     if !usize::try_from(announced).is_ok_and(fits) {
@@ -283,7 +286,7 @@ fn broken(error: reqwest::Error) -> Silence {
 }
 
 /// An error's words with all its causes and without its URL.
-pub(super) fn describe(error: reqwest::Error) -> String {
+pub(in crate::sender) fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -299,7 +302,7 @@ pub(super) fn describe(error: reqwest::Error) -> String {
 }
 
 /// Takes a secret out of words that the other side may have echoed.
-pub(super) fn hide(mut answer: Answer, secret: &SecretString) -> Answer {
+pub(in crate::sender) fn hide(mut answer: Answer, secret: &SecretString) -> Answer {
     let secret = secret.expose_secret();
     if !secret.is_empty() && answer.detail.contains(secret) {
         answer.detail = answer.detail.replace(secret, "[hidden]");

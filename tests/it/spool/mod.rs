@@ -6,7 +6,11 @@
 mod process;
 mod stage;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
 use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sha2::Sha256;
 
 use crate::support::eventually;
 use stage::{FOLLOW, Stage, UNFOLLOW, text};
@@ -199,5 +203,42 @@ async fn a_stop_and_a_start_change_nothing_of_what_waits() {
     stage.start().await;
     stage.handed_over().await;
     assert_eq!(stage.number("SELECT count(*) FROM enrollments").await, 3);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_platforms_tell_is_kept_and_handed_over_alike() {
+    let mut stage = Stage::new("");
+    stage.start().await;
+    stage.cluster.stop_immediate();
+    let update = serde_json::json!({ "update_id": 1, "message": {
+        "date": stage::NOW.seconds(), "text": "/start", "chat": { "id": 7, "type": "private" },
+        "from": { "id": 7 },
+    } });
+    let head = ("x-telegram-bot-api-secret-token", stage::SECRET);
+    for _ in 0..2 {
+        assert_eq!(stage.post_as("bot", head, update.to_string()).await, 200);
+    }
+    let event = |number: u32, kind: &str| {
+        serde_json::json!({
+            "type": kind, "timestamp": stage::NOW.0 + i64::from(number),
+            "webhookEventId": format!("{number}"), "source": { "type": "user", "userId": "U1" },
+        })
+    };
+    let told = serde_json::json!({ "events": [event(1, "follow"), event(2, "unfollow")] });
+    let told = told.to_string();
+    let mac = Hmac::<Sha256>::new_from_slice(stage::SECRET.as_bytes()).unwrap();
+    let signature = STANDARD.encode(mac.chain_update(&told).finalize().into_bytes());
+    let head = ("x-line-signature", signature.as_str());
+    assert_eq!(stage.post_as("friend", head, told).await, 200);
+    assert_eq!(stage.ready().await.1["spool"]["events"], 4);
+
+    stage.cluster.start();
+    stage.handed_over().await;
+    assert_eq!(stage.number("SELECT count(*) FROM receipts").await, 3);
+    assert_eq!(stage.number("SELECT count(*) FROM enrollments").await, 2);
+    let cancelled = "SELECT count(*) FROM enrollments WHERE state = 3";
+    assert_eq!(stage.number(cancelled).await, 1);
+    stage.audit().await;
     stage.stop().await;
 }

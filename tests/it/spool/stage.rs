@@ -70,7 +70,14 @@ pub(super) fn accounts() -> String {
       mode: plain, erase_on_unfollow: false, api_base: 'http://127.0.0.1:9' }}\n"
         )
     });
-    accounts.concat()
+    let mut accounts = accounts.concat();
+    accounts.push_str(&format!(
+        "  - {{ key: bot, platform: telegram, bot_token: '1:{SECRET}', secret_token: {SECRET},
+      api_base: 'http://127.0.0.1:9' }}
+  - {{ key: friend, platform: line, channel_id: '1', channel_secret: {SECRET},
+      channel_access_token: {SECRET}, api_base: 'http://127.0.0.1:9' }}\n"
+    ));
+    accounts
 }
 
 pub(super) fn client() -> Client {
@@ -148,6 +155,13 @@ accounts:\n{accounts}"
         let said = answer.text().await.unwrap();
         assert_eq!(status == 200, said == "success", "{said}");
         status
+    }
+
+    /// The status that any callback is answered with.
+    pub(super) async fn post_as(&self, account: &str, head: (&str, &str), body: String) -> u16 {
+        let url = format!("http://{}/callback/{account}", self.app().addr());
+        let posted = self.client.post(url).header(head.0, head.1).body(body);
+        posted.send().await.unwrap().status().as_u16()
     }
 
     pub(super) async fn ready(&self) -> (u16, Value) {
