@@ -135,7 +135,7 @@ async fn whoever_waits_for_a_database_that_says_nothing_is_told() {
     let told = node.follow("bob").await;
     assert!(matches!(told, Err(Error::Away)), "{told:?}");
     // Connections that are made now are answered.
-    for _ in 0..100 {
+    for _ in 0..900 {
         if node.follow("bob").await.is_ok() {
             break;
         }
