@@ -356,6 +356,10 @@ fn refused(acted: &Acted) -> Refusal {
             "the sequence's `reenter` rule does not allow another passage now",
         ),
         // The writer answers each act with its own kind.
-        Acted::Enrolled(_) | Acted::Cancelled(_) | Acted::Tagged(_) | Acted::Erased => internal(),
+        Acted::Enrolled(_)
+        | Acted::Cancelled(_)
+        | Acted::Tagged(_)
+        | Acted::Erased
+        | Acted::Allowed => internal(),
     }
 }

@@ -7,16 +7,21 @@ mod accounts;
 mod body;
 mod broadcasts;
 mod components;
+mod csv;
 mod cursor;
 mod docs;
+mod export;
 mod followers;
 mod headers;
 mod health;
 mod idempotency;
+mod import;
 pub mod keys;
+mod links;
 mod nodes;
 pub mod ops;
 mod problem;
+mod statistics;
 mod sync;
 mod views;
 
@@ -38,12 +43,16 @@ use accounts::AccountsApi;
 use body::BodyLimit;
 use broadcasts::BroadcastsApi;
 use components::ComponentsApi;
+use export::ExportApi;
 use followers::FollowersApi;
 use health::HealthApi;
 use idempotency::Replays;
+use import::ImportApi;
 use keys::Keyring;
+use links::LinksApi;
 use nodes::NodesApi;
 use problem::Problems;
+use statistics::StatisticsApi;
 use sync::SyncApi;
 
 /// Largest body of a request.
@@ -111,6 +120,10 @@ enum Group {
     Alerts,
     /// Followers, their story and their passages.
     Followers,
+    /// What became of messages, in numbers.
+    Statistics,
+    /// Links whose clicks are counted.
+    Links,
     /// The processes that share the database.
     Nodes,
 }
@@ -122,6 +135,10 @@ type Apis = (
     FollowersApi,
     BroadcastsApi,
     SyncApi,
+    StatisticsApi,
+    LinksApi,
+    ImportApi,
+    ExportApi,
     NodesApi,
 );
 
@@ -136,6 +153,10 @@ fn service() -> Service {
             FollowersApi,
             BroadcastsApi,
             SyncApi,
+            StatisticsApi,
+            LinksApi,
+            ImportApi,
+            ExportApi,
             NodesApi,
         ),
         "dripwheel",

@@ -60,6 +60,7 @@ codes! {
     NoSuchComponent: "no_such_component", NOT_FOUND;
     NoSuchFollower: "no_such_follower", NOT_FOUND;
     NoSuchSequence: "no_such_sequence", NOT_FOUND;
+    NoSuchLinkKey: "no_such_link_key", NOT_FOUND;
     NoSuchBroadcast: "no_such_broadcast", NOT_FOUND;
     MethodNotAllowed: "method_not_allowed", METHOD_NOT_ALLOWED;
     NotAllowed: "reenter_not_allowed", CONFLICT;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Alerts;
 pub use crate::app::server::ByApiKeys;
 use crate::app::server::Doorway;
 use crate::broadcast::Broadcaster;
@@ -24,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::forecast::Target;
 use crate::config::{Config, profiles};
 use crate::inbound::callback::Doors;
+use crate::inbound::click::ClickDoor;
 use crate::inbound::spool::{Drain, Spool};
 use crate::listener::Listener;
 use crate::policy::profile::Profiles;
@@ -34,7 +36,7 @@ use crate::sender::{Sender, SenderSettings, Ways};
 use crate::store::retention::Retention;
 use crate::store::versions::NewVersion;
 use crate::store::work::Armed;
-use crate::store::{self, Store, StoreSettings, accounts, health, versions};
+use crate::store::{self, Store, StoreSettings, accounts, health, statistics, versions};
 use crate::yaml::{Problem, render_all};
 
 /// Deliveries on their way from the wheel to the sender; what does not fit is read from its rows.
@@ -51,6 +53,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     sequences: PathBuf,
     doors: Arc<Doors>,
+    clicks: Arc<ClickDoor>,
     spool: Option<Arc<Spool>>,
     /// The rules that sequences are held against when they are published.
     targets: Vec<Target>,
@@ -121,19 +124,16 @@ impl App {
         let reconciler = parts::reconciler(config, &store, &clock, clients);
         let unknown = sender.recover().await?;
         let alerts = parts::alerts(config, &store, &clock)?;
-        if let Some(alerts) = alerts.as_ref().filter(|_| unknown > 0) {
-            alerts.started_with_unknown_sends(unknown).await?;
-        }
-        if unknown > 0 {
-            tracing::warn!(sends = unknown, "the last run left sends without an answer");
-        }
+        tell_unknown(alerts.as_deref(), unknown).await?;
         let listener = listen(config.server.listen).await?;
         let addr = listener.addr().unwrap_or(config.server.listen);
+        let clicks = Arc::new(ClickDoor::new(Arc::clone(&store), Arc::clone(&clock)));
         let doorway = Doorway {
             store: Arc::clone(&store),
             clock: Arc::clone(&clock),
             doors: Arc::clone(&doors),
             component_doors: Arc::new(component_doors),
+            clicks: Arc::clone(&clicks),
             quotas: Arc::clone(&quotas),
             alerts: alerts.clone(),
             spool: spool.clone(),
@@ -169,6 +169,7 @@ impl App {
             clock,
             sequences: config.sequences.dir.clone(),
             doors,
+            clicks,
             spool,
             targets,
             stop,
@@ -228,6 +229,7 @@ impl App {
                 tracing::error!(%error, part = name, "ended badly");
             }
         }
+        self.clicks.drain().await;
         if let Err(error) = health::flush(&self.store).await {
             tracing::warn!(%error, "the last counts of accounts are lost");
         }
@@ -248,6 +250,7 @@ fn look_after_rows(
     stop: &CancellationToken,
 ) -> Vec<(&'static str, JoinHandle<()>)> {
     let counts = health::keep(Arc::clone(store), Arc::clone(clock), stop.clone());
+    let sums = statistics::keep(Arc::clone(store), stop.clone());
     let keep = config.database.keep_outcomes;
     let retention = Retention::new(Arc::clone(store), Arc::clone(clock), keep);
     let broadcaster = Broadcaster::new(Arc::clone(store), Arc::clone(clock));
@@ -255,6 +258,7 @@ fn look_after_rows(
         ("broadcaster", tokio::spawn(broadcaster.run(stop.clone()))),
         ("health", tokio::spawn(counts)),
         ("retention", tokio::spawn(retention.run(stop.clone()))),
+        ("statistics", tokio::spawn(sums)),
     ];
     if let Some(drain) = drain {
         tasks.push(("spool", tokio::spawn(drain.run(stop.clone()))));
@@ -282,6 +286,8 @@ async fn open_store(
     let known = config.accounts.iter();
     let known = known.map(|one| parts::account(one, config, profiles));
     accounts::configure(&store, known.collect::<Result<_, _>>()?).await?;
+    let public_url = config.server.public_url.as_deref();
+    store.knowledge().set_public_url(public_url.unwrap_or(""));
     versions::publish(&store, loaded, clock.now()).await?;
     Ok((store, armed_rx))
 }
@@ -291,6 +297,18 @@ fn node_name(config: &Config) -> String {
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     format!("{machine}:{}", config.server.listen.port())
+}
+
+/// Says of how many sends the last run left no answer.
+async fn tell_unknown(alerts: Option<&Alerts>, unknown: usize) -> Result<(), StartError> {
+    if unknown == 0 {
+        return Ok(());
+    }
+    tracing::warn!(sends = unknown, "the last run left sends without an answer");
+    match alerts {
+        Some(alerts) => Ok(alerts.started_with_unknown_sends(unknown).await?),
+        None => Ok(()),
+    }
 }
 
 async fn listen(addr: SocketAddr) -> Result<Listener, StartError> {

@@ -94,6 +94,7 @@ pub(super) struct Rules<'a> {
     timezone: &'a str,
     passive_reply: Option<bool>,
     erase_on_unfollow: bool,
+    track_links: bool,
     rate: config::Rate,
     in_flight: Option<usize>,
     /// Minute of the day, and its zone, at which the platform counts anew; `None` for its own midnight.
@@ -109,6 +110,7 @@ impl<'a> Rules<'a> {
             timezone: &component.timezone,
             passive_reply: component.passive_reply,
             erase_on_unfollow: component.erase_on_unfollow,
+            track_links: component.track_links,
             rate: component.rate,
             in_flight: component.in_flight,
             quota_reset: None,
@@ -159,6 +161,7 @@ pub(super) fn like(
             .passive_reply
             .unwrap_or_else(|| profile.passive_by_default()),
         erase_on_unfollow: rules.erase_on_unfollow,
+        track_links: rules.track_links,
         profile,
         rate: Rate {
             per_second: Some(rules.rate.per_second),
@@ -182,6 +185,7 @@ pub(super) fn account(
         timezone: &account.timezone,
         passive_reply: account.passive_reply,
         erase_on_unfollow: account.erase_on_unfollow,
+        track_links: account.track_links,
         rate: account.rate,
         in_flight: account.in_flight,
         quota_reset: Some((account.quota_reset, &account.quota_timezone)),

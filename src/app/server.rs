@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Console};
 use crate::console::{self, Access, ConsoleState, Visitor};
 use crate::inbound::callback::{self, Doors};
+use crate::inbound::click::{self, ClickDoor};
 use crate::inbound::component::{self, ComponentDoors};
 use crate::inbound::files;
 use crate::inbound::spool::Spool;
@@ -35,6 +36,7 @@ pub(super) struct Doorway {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doors: Arc<Doors>,
     pub(super) component_doors: Arc<ComponentDoors>,
+    pub(super) clicks: Arc<ClickDoor>,
     pub(super) quotas: Arc<Quotas>,
     pub(super) alerts: Option<Arc<Alerts>>,
     pub(super) spool: Option<Arc<Spool>>,
@@ -98,6 +100,7 @@ pub(super) fn routes(config: &Config, doorway: &Doorway) -> Route {
             "/component",
             component::routes(Arc::clone(&doorway.component_doors)),
         )
+        .nest("/c", click::routes(Arc::clone(&doorway.clicks)))
         .nest("/files", files::routes(Arc::clone(store)))
         .nest("/api/v1", api::routes(Arc::new(api)))
         .at("/docs", get(api::docs()))

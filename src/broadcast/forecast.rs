@@ -139,6 +139,7 @@ impl Forecast {
             passages: &prospect.passages,
             grants: &prospect.grants,
             consents: &prospect.consents,
+            clicks: &[],
             catalog,
             version,
             step,

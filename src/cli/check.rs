@@ -79,6 +79,8 @@ fn rules(args: &CheckArgs, config: &Config, profiles: &Profiles) -> Result<Vec<T
         passive: profile.passive_by_default(),
         profile,
         zone: TimeZone::get(&zone).unwrap_or(TimeZone::UTC),
+        track_links: true,
+        public: true,
     }])
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod conformance;
 mod demo;
 mod explain;
+mod import;
 mod nodes;
 mod preview;
 mod quota;
@@ -65,6 +66,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Has a running server compare an account's followers with the platform's list.
     Sync(sync::SyncArgs),
+    /// Takes followers or consents from a CSV file into a running server.
+    Import(import::ImportArgs),
     /// Makes broadcasts on a running server, starts and interrupts them, and shows how far they have come.
     Broadcast(broadcast::BroadcastArgs),
     /// Checks the invariants on a store and prints the counts.
@@ -116,6 +119,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Conformance(args) => conformance::run(args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Sync(args) => sync::run(&args).await,
+        Command::Import(args) => import::run(&args).await,
         Command::Broadcast(args) => broadcast::run(args).await,
         Command::ClearQuota(args) => quota::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Openapi => print(&crate::api::spec()).map(|()| ExitCode::SUCCESS),

@@ -175,6 +175,7 @@ fn facts(source: &Source, step: &Step, language: &str, now: Timestamp) -> Facts 
         step_id: step.id.clone(),
         now,
         zone: TimeZone::get(&zone).unwrap_or(TimeZone::UTC),
+        clicked: Vec::new(),
     }
 }
 

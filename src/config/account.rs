@@ -133,6 +133,11 @@ impl Check<'_> {
                 given.and_then(|given| given.erase_on_unfollow),
                 base.erase_on_unfollow,
             ),
+            track_links: first(
+                raw.track_links,
+                given.and_then(|given| given.track_links),
+                base.track_links,
+            ),
             rate: rate?,
             quota_reset: quota_reset?,
             quota_timezone: quota_timezone?,

@@ -124,6 +124,11 @@ impl Check<'_> {
                 given.and_then(|given| given.erase_on_unfollow),
                 base.erase_on_unfollow,
             ),
+            track_links: first(
+                raw.track_links,
+                given.and_then(|given| given.track_links),
+                base.track_links,
+            ),
             passive_reply: raw
                 .passive_reply
                 .or(given.and_then(|given| given.passive_reply)),

@@ -168,6 +168,8 @@ pub struct Account {
     pub passive_reply: Option<bool>,
     /// Whether somebody who unfollows is forgotten, but for a pseudonym.
     pub erase_on_unfollow: bool,
+    /// Whether clicks on links are counted where a sequence does not say otherwise.
+    pub track_links: bool,
     pub rate: Rate,
     /// When the platform counts the day's calls anew, in minutes after midnight.
     pub quota_reset: u16,
@@ -204,6 +206,8 @@ pub struct Component {
     pub passive_reply: Option<bool>,
     /// As of an account.
     pub erase_on_unfollow: bool,
+    /// As of an account.
+    pub track_links: bool,
     /// Of each account.
     pub rate: Rate,
     /// Of each account, as in [`Account`].

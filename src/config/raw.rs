@@ -94,6 +94,7 @@ pub(super) struct RawAccountDefaults {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,
+    pub track_links: Option<bool>,
     pub rate: Option<RawRate>,
     pub quota_reset: Option<At<String>>,
     pub quota_timezone: Option<At<String>>,
@@ -130,6 +131,7 @@ pub(super) struct RawAccount {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,
+    pub track_links: Option<bool>,
     pub rate: Option<RawRate>,
     pub quota_reset: Option<At<String>>,
     pub quota_timezone: Option<At<String>>,
@@ -161,6 +163,7 @@ pub(super) struct RawComponent {
     pub timezone: Option<At<String>>,
     pub passive_reply: Option<bool>,
     pub erase_on_unfollow: Option<bool>,
+    pub track_links: Option<bool>,
     pub rate: Option<RawRate>,
     pub in_flight: Option<At<usize>>,
 }

@@ -144,7 +144,7 @@ async fn act(
         Acted::NotFollowing => Notice::NotFollowing,
         Acted::NoSuchSequence => Notice::NoSuchSequence,
         // The forms ask for neither.
-        Acted::Tagged(_) | Acted::Erased => Notice::Nothing,
+        Acted::Tagged(_) | Acted::Erased | Acted::Allowed => Notice::Nothing,
         Acted::NoSuchFollower => return Err(StatusCode::NOT_FOUND.into()),
     };
     let page = pages::follower_path(key, openid);

@@ -171,6 +171,19 @@ texts! {
     no_such_sequence: "No live sequence of this name runs on this account.", "该公众号没有这个生效的序列。";
     read_only: "read only", "只读";
     more_than: "more than", "超过";
+    numbers: "Numbers", "数据";
+    days: "days", "天";
+    all_days: "all", "全部";
+    planned: "planned", "计划";
+    was_sent: "sent", "已发送";
+    clicked: "clicked", "点击人数";
+    clicks: "clicks", "点击次数";
+    left_within_hour: "left within the hour", "一小时内取关";
+    links: "Links", "链接";
+    link: "Link", "链接";
+    links_hint: "clicks by people, machines left out", "仅计真人点击";
+    leads_to: "Leads to", "指向";
+    by_day: "last 30 days", "最近 30 天";
 }
 
 /// The words in a language.

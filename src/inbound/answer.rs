@@ -22,7 +22,6 @@ use crate::inbound::reply::{self, Address};
 use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::ids::AccountId;
 use crate::journey::message::Message;
-use crate::journey::template;
 use crate::store::work::{Confirmed, DeliveryKey, Passive, Send, Taken};
 use crate::store::{Error, Store};
 
@@ -124,8 +123,9 @@ impl Replies {
             let language = self.companion.language(account, &send.openid).await;
             facts.language = language.ok_or(AnswerClass::NotCarried)?;
         }
-        let message = step.say.to(&facts.language);
-        let message = template::render(message, &facts).map_err(|_| AnswerClass::NotCarried)?;
+        let message = send
+            .words(step, &facts)
+            .map_err(|_| AnswerClass::NotCarried)?;
         let media = self.companion.media(account, &message).await;
         let media = media.ok_or(AnswerClass::NotCarried)?;
         let address = Address {

@@ -1,8 +1,10 @@
-//! A platform event arrives: verified, decrypted, taken in exactly once, then answered.
+//! A platform event arrives: verified, decrypted, taken in exactly once, then answered; or a link is
+//! followed, and counted.
 
 pub mod answer;
 pub mod callback;
 pub mod cipher;
+pub mod click;
 pub mod component;
 mod component_check;
 mod component_events;

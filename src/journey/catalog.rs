@@ -38,6 +38,7 @@ pub struct Catalog {
     versions: HashMap<VersionId, Arc<Version>>,
     live: Vec<VersionId>,
     uses_consents: bool,
+    uses_clicks: bool,
 }
 
 impl Catalog {
@@ -52,6 +53,7 @@ impl Catalog {
             let mut carriers = step.closed.carriers.iter();
             carriers.any(|one| one.carrier() == Carrier::SubscriptionNotice)
         });
+        self.uses_clicks |= version.sequence.asks_for_clicks();
         self.versions.insert(version.id, version);
     }
 
@@ -77,6 +79,11 @@ impl Catalog {
     /// Whether any version may send subscription notices.
     pub fn uses_consents(&self) -> bool {
         self.uses_consents
+    }
+
+    /// Whether any version asks what followers clicked.
+    pub fn uses_clicks(&self) -> bool {
+        self.uses_clicks
     }
 
     /// The live version of a sequence by name.

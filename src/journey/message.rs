@@ -142,10 +142,15 @@ impl Say {
     /// The message for a follower who reads `language`: exact tag, then its first part
     /// (`en` for `en_US`), then the default.
     pub fn to(&self, language: &str) -> &Message {
+        let variant = self.variant(language);
+        variant.map_or(&self.default, |tag| &self.by_language[tag])
+    }
+
+    /// The tag of that message; `None` for the default.
+    pub fn variant(&self, language: &str) -> Option<&str> {
         let short = language.split(['_', '-']).next().unwrap_or(language);
-        self.by_language
-            .get(language)
-            .or_else(|| self.by_language.get(short))
-            .unwrap_or(&self.default)
+        let found = self.by_language.get_key_value(language);
+        let found = found.or_else(|| self.by_language.get_key_value(short));
+        found.map(|(tag, _)| tag.as_str())
     }
 }

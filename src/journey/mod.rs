@@ -8,6 +8,7 @@ pub mod enrollment;
 pub mod event;
 pub mod follower;
 pub mod ids;
+pub mod link;
 pub mod message;
 pub mod outcome;
 pub mod parse;

@@ -207,6 +207,34 @@ impl Passages {
         }
     }
 
+    /// Ends the passage in whose message a link was clicked, if its sequence says so.
+    pub fn clicked(
+        &mut self,
+        (enrollment, step, link): (EnrollmentId, u16, u16),
+        catalog: &Catalog,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let mut enrollments = self.enrollments.iter_mut();
+        let Some(one) = enrollments.find(|one| one.id == enrollment) else {
+            return;
+        };
+        let version = catalog.version(one.version);
+        let step = version.and_then(|version| version.sequence.steps.get(usize::from(step)));
+        let index = usize::from(link).checked_sub(1);
+        let link = step
+            .zip(index)
+            .and_then(|(step, index)| step.links.get(index));
+        if let (Some(version), Some(step), Some(link)) = (version, step, link) {
+            let fits =
+                |rule: &&ExitOn| matches!(rule, ExitOn::Clicked(name) if name.fits(step, link));
+            if let Some(ExitOn::Clicked(name)) = version.sequence.exit_on.iter().find(fits) {
+                let why = format!("exit_on: clicked {name}");
+                effects.entries.extend(one.cancel(now, &why));
+            }
+        }
+    }
+
     /// Lets held steps go: there may be a grant for them.
     pub fn release(&mut self, now: Timestamp) {
         for enrollment in &mut self.enrollments {

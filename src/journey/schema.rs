@@ -32,7 +32,7 @@ mod tests {
         );
         assert_eq!(schema["additionalProperties"], false);
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 18);
+        assert_eq!(properties.len(), 19);
         for (key, value) in properties {
             assert!(value["description"].is_string(), "{key}");
         }

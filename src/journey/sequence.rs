@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::journey::carrier::Carrier;
+use crate::journey::link::{Link, Name};
 use crate::journey::message::{Form, Say};
 use crate::journey::template::Condition;
 
@@ -71,6 +72,8 @@ pub struct Sequence {
     pub last_call: Duration,
     /// Whether it takes in those whose follow we were never told of.
     pub reconcile: Reconcile,
+    /// Whether clicks on its links are counted; `None` leaves it to the account.
+    pub track_links: Option<bool>,
     /// In the order in which they are sent; never empty.
     pub steps: Vec<Step>,
 }
@@ -84,11 +87,23 @@ pub struct Step {
     /// Decided when the step is about to be sent; false skips it.
     pub when: Option<Condition>,
     pub say: Say,
+    /// Of all its messages; a link's number is its place here, from 1.
+    pub links: Vec<Link>,
     pub late: Late,
     pub closed: Closed,
     pub on_unknown: OnUnknown,
     /// How long after its due instant a held step is still worth sending.
     pub expire_after: Duration,
+}
+
+impl Sequence {
+    /// Whether it asks anywhere what a follower clicked.
+    pub fn asks_for_clicks(&self) -> bool {
+        let mut steps = self.steps.iter();
+        let mut exits = self.exit_on.iter();
+        let when = |step: &Step| step.when.as_ref().is_some_and(Condition::asks_for_clicks);
+        steps.any(when) || exits.any(|one| matches!(one, ExitOn::Clicked(_)))
+    }
 }
 
 impl Step {
@@ -179,6 +194,8 @@ pub enum ExitOn {
     Message(Option<Pattern>),
     Click(Option<Pattern>),
     Scan(Option<Pattern>),
+    /// A click on a link of the passage's own messages.
+    Clicked(Name),
 }
 
 /// Hours in which nothing is sent.

@@ -19,6 +19,8 @@ pub struct Account {
     pub passive_reply: bool,
     /// Whether somebody who unfollows is forgotten, but for a pseudonym.
     pub erase_on_unfollow: bool,
+    /// Whether clicks on links are counted where a sequence does not say otherwise.
+    pub track_links: bool,
     pub rate: Rate,
     /// When the platform counts the day's calls anew.
     pub quota_reset: QuotaReset,

@@ -32,6 +32,11 @@ impl Consents {
         *self.entry(template) = 0;
     }
 
+    /// So many more notices are allowed, whatever was known before.
+    pub fn set(&mut self, template: &str, left: u16) {
+        *self.entry(template) = left;
+    }
+
     /// Takes one notice.
     pub fn spend(&mut self, template: &str) {
         let left = self.entry(template);

@@ -23,6 +23,7 @@ use crate::journey::carrier::Carrier;
 use crate::journey::catalog::{Catalog, Version};
 use crate::journey::enrollment::{Enrollment, State};
 use crate::journey::follower::Follower;
+use crate::journey::link::{Click, clicked_names};
 use crate::journey::outcome::Outcome;
 use crate::journey::plan;
 use crate::journey::receive::Passages;
@@ -64,6 +65,8 @@ pub struct Case<'a> {
     pub index: usize,
     pub grants: &'a Grants,
     pub consents: &'a Consents,
+    /// What the follower clicked; only there if a sequence asks for it.
+    pub clicks: &'a [Click],
     pub catalog: &'a Catalog,
     pub version: &'a Version,
     pub step: &'a Step,
@@ -305,6 +308,11 @@ pub fn facts(case: &Case<'_>, now: Timestamp) -> Facts {
         step_id: case.step.id.clone(),
         now,
         zone: case.version.zone(account).clone(),
+        clicked: clicked_names(
+            case.clicks,
+            case.enrollment().id,
+            &case.version.sequence.steps,
+        ),
     }
 }
 

@@ -160,8 +160,7 @@ fn filled_in(send: &Send) -> Result<Parcel, Answer> {
             Content::Template(template::fill(form, &send.facts).map_err(failed)?)
         }
         Some(Fallback::MassSend) | None => {
-            let message = step.say.to(&send.facts.language);
-            Content::Message(template::render(message, &send.facts).map_err(failed)?)
+            Content::Message(send.words(step, &send.facts).map_err(failed)?)
         }
     };
     Ok(Parcel {

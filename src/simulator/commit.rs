@@ -423,7 +423,11 @@ impl World {
                 let now = self.now();
                 self.nodes[n].confirming.push((key, now));
             }
-            Wish::Confirm(_) | Wish::Act { .. } | Wish::Reconcile { .. } | Wish::Promote(_) => {}
+            Wish::Confirm(_)
+            | Wish::Act { .. }
+            | Wish::Reconcile { .. }
+            | Wish::Promote(_)
+            | Wish::Click(_) => {}
         }
     }
 
@@ -453,6 +457,7 @@ fn words(wishes: &[Wish]) -> String {
             "intend {:?}",
             keys.iter().map(|key| key.enrollment.0).collect::<Vec<_>>()
         ),
+        Wish::Click(clicked) => format!("click {}", clicked.enrollment),
         Wish::Promote(keys) => format!(
             "promote {:?}",
             keys.iter().map(|key| key.enrollment.0).collect::<Vec<_>>()

@@ -14,7 +14,7 @@ use crate::clock::{ManualClock, Timestamp};
 use crate::journey::answer::{Answer, AnswerClass};
 use crate::journey::carrier::Carrier;
 use crate::journey::event::{Arrival, Event, Report};
-use crate::journey::ids::{AccountId, EnrollmentId};
+use crate::journey::ids::{AccountId, EnrollmentId, VersionId};
 use crate::simulator::dice::Dice;
 use crate::simulator::draft::Draft;
 use crate::simulator::lines;
@@ -22,6 +22,7 @@ use crate::simulator::model::Rows;
 use crate::simulator::wish::Wish;
 use crate::simulator::world::World;
 use crate::store::batch::{Answered, Batch};
+use crate::store::clicks::Clicked;
 use crate::store::leases::{Held, Holding};
 use crate::store::numbers::Numbers;
 use crate::store::reconcile::{Found, Listed};
@@ -217,7 +218,7 @@ impl Pair {
         let accounts = self.accounts();
         let account = self.dice.pick(&accounts).copied().unwrap_or_default();
         let openid = format!("openid-{}", self.dice.below(4));
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..=7 => self.event(account, openid),
             8..=10 => {
                 let mut keys: Vec<_> = self.rows.timers.keys().copied().collect();
@@ -248,8 +249,28 @@ impl Pair {
                 openid,
                 act: self.act(),
             },
-            _ => self.found(account, openid),
+            19 => self.found(account, openid),
+            _ => self.click(),
         }
+    }
+
+    /// A click on a link: mostly of a passage that there is.
+    fn click(&mut self) -> Wish {
+        let known: Vec<_> = self.rows.enrollments.iter().collect();
+        let known: Vec<_> = known
+            .iter()
+            .map(|(id, (_, one))| (**id, one.version))
+            .collect();
+        let nobody = (EnrollmentId(77), VersionId(1));
+        let (enrollment, version) = self.dice.pick(&known).copied().unwrap_or(nobody);
+        let step = self.dice.below(2);
+        Wish::Click(Clicked {
+            enrollment,
+            version,
+            step: u16::try_from(step).unwrap_or_default(),
+            link: 1 + u16::from(self.dice.one_in(2)),
+            at: self.now,
+        })
     }
 
     fn event(&mut self, account: AccountId, openid: String) -> Wish {

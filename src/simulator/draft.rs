@@ -8,6 +8,7 @@ use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, BroadcastId, EnrollmentId, FollowerId};
+use crate::journey::outcome::Outcome;
 use crate::journey::receive::Source;
 use crate::policy::consent::Consent;
 use crate::simulator::model::{Receipt, Rows};
@@ -17,7 +18,8 @@ use crate::store::erasure::Pseudonyms;
 use crate::store::receipts::{self, ReceiptKey};
 use crate::store::save::Changes;
 use crate::store::shards::Sharding;
-use crate::store::tables::{Belongings, Beside, PendingTags, Tables};
+use crate::store::statistics::{LEFT_WITHIN, Leaving, Sent};
+use crate::store::tables::{Belongings, Beside, PendingTags, Tables, Wanted};
 use crate::store::timers::TimerKey;
 use crate::store::work::DeliveryKey;
 
@@ -70,11 +72,7 @@ impl Tables for Draft {
         Ok(found.cloned().collect())
     }
 
-    async fn belongings(
-        &self,
-        ids: &[FollowerId],
-        with_consents: bool,
-    ) -> Result<Belongings, Error> {
+    async fn belongings(&self, ids: &[FollowerId], wanted: Wanted) -> Result<Belongings, Error> {
         let rows = self.rows();
         let mut found = Belongings::default();
         for id in ids {
@@ -90,7 +88,15 @@ impl Tables for Draft {
             }
             let grants = rows.grants.range((*id, i64::MIN)..=(*id, i64::MAX));
             found.grants.extend(grants.map(|(_, grant)| (*id, *grant)));
-            if with_consents {
+            if wanted.clicks {
+                let from = (first, 0, 0)..=(last, u16::MAX, u16::MAX);
+                let clicks = rows
+                    .clicks
+                    .range(from)
+                    .map(|(_, (_, _, click))| click.clone());
+                found.clicks.extend(clicks);
+            }
+            if wanted.consents {
                 let consents = rows.consents.range((*id, String::new())..);
                 let theirs = consents.take_while(|((follower, _), _)| follower == id);
                 found.consents.extend(theirs.map(|((_, template), left)| {
@@ -137,6 +143,25 @@ impl Tables for Draft {
                 .map(|(_, one)| one.clone())
         });
         Ok(found.collect())
+    }
+
+    async fn sent_before(&self, leaving: &[Leaving]) -> Result<Vec<Sent>, Error> {
+        let rows = self.rows();
+        let sent = leaving.iter().flat_map(|(id, at)| {
+            let (first, last) = EnrollmentId::range(*id);
+            let theirs = (first, 0, 0)..=(last, u16::MAX, u16::MAX);
+            let theirs = rows.outcomes.range(theirs);
+            theirs.filter_map(|(_, (_, version, entry))| {
+                let within = entry.at <= *at && entry.at > at.minus(LEFT_WITHIN);
+                (within && entry.outcome == Outcome::Sent).then_some(Sent {
+                    at: entry.at,
+                    enrollment: entry.enrollment,
+                    step: entry.step,
+                    version: *version,
+                })
+            })
+        });
+        Ok(sent.collect())
     }
 
     async fn pending_tags(

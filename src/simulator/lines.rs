@@ -15,8 +15,13 @@ use crate::store::receipts::cut;
 /// Lines by table.
 pub(super) type Lines = BTreeMap<&'static str, Vec<String>>;
 
+/// Sums, however many rows they came in.
+const SUMS: &str = "(SELECT version_id, day, account_id, step, link, kind, code, language,
+    CAST(sum(n) AS BIGINT) AS n FROM statistics_fresh
+    GROUP BY version_id, day, account_id, step, link, kind, code, language) AS statistics_fresh";
+
 /// Tables and their columns, in the order of the model's lines.
-const TABLES: [(&str, &[&str]); 11] = [
+const TABLES: [(&str, &[&str]); 13] = [
     (
         "followers",
         &[
@@ -47,6 +52,33 @@ const TABLES: [(&str, &[&str]); 11] = [
         ],
     ),
     ("consents", &["follower_id", "template", "\"left\""]),
+    (
+        SUMS,
+        &[
+            "version_id",
+            "day",
+            "account_id",
+            "step",
+            "link",
+            "kind",
+            "code",
+            "language",
+            "n",
+        ],
+    ),
+    (
+        "clicks",
+        &[
+            "enrollment_id",
+            "step",
+            "link",
+            "account_id",
+            "version_id",
+            "first_at",
+            "last_at",
+            "count",
+        ],
+    ),
     (
         "replies",
         &[
@@ -195,6 +227,21 @@ pub(super) fn of_model(rows: &Rows) -> Lines {
     let consents = rows.consents.iter();
     let consents = consents.map(|((follower, template), left)| line(&[follower, template, left]));
     lines.insert("consents", consents.collect());
+    let clicks = rows.clicks.values().map(|(account, version, one)| {
+        let (first_at, last_at) = (one.first_at.0, one.last_at.0);
+        line(&[
+            &one.enrollment,
+            &one.step,
+            &one.link,
+            account,
+            version,
+            &first_at,
+            &last_at,
+            &one.count,
+        ])
+    });
+    lines.insert("clicks", clicks.collect());
+    lines.insert(SUMS, sums(rows));
     let replies = rows.replies.values().map(|one| {
         let (created_at, answered_at) = (one.created_at.0, one.answered_at.0);
         line(&[
@@ -260,6 +307,23 @@ pub(super) fn of_model(rows: &Rows) -> Lines {
     lines.insert("tag_changes", tags.collect());
     lines.values_mut().for_each(|all| all.sort_unstable());
     lines
+}
+
+fn sums(rows: &Rows) -> Vec<String> {
+    let sums = rows.sums.iter().map(|(sum, n)| {
+        line(&[
+            &sum.version,
+            &sum.day,
+            &sum.account,
+            &sum.step,
+            &sum.link,
+            &sum.kind,
+            &sum.code,
+            &sum.language,
+            n,
+        ])
+    });
+    sums.collect()
 }
 
 fn followers(rows: &Rows) -> Vec<String> {

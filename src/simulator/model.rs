@@ -15,12 +15,14 @@ use crate::policy::fare::Fare;
 use crate::policy::grant::Grant;
 use crate::store::Error;
 use crate::store::awaited::Awaited;
+use crate::store::clicks;
 use crate::store::deliveries::Intent;
 use crate::store::erasure::Forgotten;
 use crate::store::leases::Held;
 use crate::store::replies::Reply;
 use crate::store::save::Changes;
 use crate::store::shards::Sharding;
+use crate::store::statistics::Sum;
 use crate::store::tables::{Beside, Recorded};
 use crate::store::timers::TimerKey;
 use crate::store::work::DeliveryKey;
@@ -81,6 +83,7 @@ pub(super) struct Rows {
     /// By follower and number of the kind.
     pub(super) grants: BTreeMap<(FollowerId, i64), Grant>,
     pub(super) consents: BTreeMap<(FollowerId, String), u16>,
+    pub(super) clicks: BTreeMap<(EnrollmentId, u16, u16), clicks::Row>,
     pub(super) replies: BTreeMap<EnrollmentId, Reply>,
     pub(super) receipts: BTreeMap<(AccountId, FollowerId, Timestamp, i64), Receipt>,
     /// Without what the deliveries say of them.
@@ -88,6 +91,8 @@ pub(super) struct Rows {
     pub(super) timers: BTreeMap<TimerKey, Timer>,
     pub(super) deliveries: BTreeMap<Place, Delivery>,
     pub(super) outcomes: BTreeMap<(EnrollmentId, u16, u16), Recorded>,
+    /// Taken together at once; each stands for one.
+    pub(super) sums: BTreeMap<Sum, i64>,
     pub(super) awaited: BTreeMap<(AccountId, String, EnrollmentId), Awaited>,
     /// Whether the tag is put on, and which change of it this is.
     pub(super) tag_changes: BTreeMap<(AccountId, String, FollowerId), (bool, i64)>,
@@ -106,12 +111,14 @@ impl Rows {
             openids: BTreeMap::new(),
             grants: BTreeMap::new(),
             consents: BTreeMap::new(),
+            clicks: BTreeMap::new(),
             replies: BTreeMap::new(),
             receipts: BTreeMap::new(),
             enrollments: BTreeMap::new(),
             timers: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            sums: BTreeMap::new(),
             awaited: BTreeMap::new(),
             tag_changes: BTreeMap::new(),
         }
@@ -189,11 +196,22 @@ impl Rows {
                 return refused("outcomes", &(entry, known));
             }
         }
-        for change in beside.tag_changes {
+        for sum in beside.sums {
+            let one = Sum {
+                n: 1,
+                ..sum.clone()
+            };
+            *self.sums.entry(one).or_default() += sum.n;
+        }
+        // Of several changes of one tag in a commit only the last is written.
+        let changes = beside.tag_changes.iter().map(|change| {
             let key = (change.account, change.tag.clone(), change.follower);
+            (key, change.present)
+        });
+        for (key, present) in changes.collect::<BTreeMap<_, _>>() {
             let known = self.tag_changes.get(&key).copied();
             let number = known.map_or(1, |(_, number)| number + 1);
-            self.tag_changes.insert(key, (change.present, number));
+            self.tag_changes.insert(key, (present, number));
         }
         beside.forgotten.iter().for_each(|one| self.erase(one));
         for (account, reference) in beside.reported {
@@ -248,6 +266,11 @@ impl Rows {
         for (follower, consent) in &changes.consents {
             let key = (*follower, consent.template.clone());
             self.consents.insert(key, consent.left);
+        }
+        for row in &changes.clicks {
+            let (_, _, click) = row;
+            let key = (click.enrollment, click.step, click.link);
+            self.clicks.insert(key, row.clone());
         }
         for reply in &changes.replies {
             self.replies.insert(reply.enrollment, *reply);
@@ -360,6 +383,8 @@ impl Rows {
         }
         self.grants.retain(|(follower, _), _| !theirs(follower));
         self.consents.retain(|(follower, _), _| !theirs(follower));
+        self.clicks
+            .retain(|(enrollment, ..), _| !theirs(&enrollment.follower()));
         self.tag_changes
             .retain(|(_, _, follower), _| !theirs(follower));
         let (first, last) = EnrollmentId::range(one.follower);

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
 use crate::journey::ids::AccountId;
+use crate::store::clicks::Clicked;
 use crate::store::reconcile::Found;
 use crate::store::shards::Sharding;
 use crate::store::timers::TimerKey;
@@ -38,6 +39,7 @@ pub(super) enum Wish {
         only: Option<Carrier>,
     },
     Promote(Vec<TimerKey>),
+    Click(Clicked),
 }
 
 impl Wish {
@@ -87,6 +89,10 @@ impl Wish {
                 keys,
                 reply: oneshot::channel().0,
             },
+            Self::Click(clicked) => Work::Click {
+                clicked,
+                reply: oneshot::channel().0,
+            },
         }
     }
 
@@ -101,6 +107,7 @@ impl Wish {
                 let shards = keys.iter().map(|key| sharding.shard(key.account));
                 shards.collect()
             }
+            Self::Click(clicked) => vec![sharding.shard_of(clicked.enrollment)],
             Self::Promote(keys) => {
                 let shards = keys.iter().map(|key| sharding.shard_of(key.enrollment));
                 shards.collect()

@@ -339,6 +339,7 @@ fn all_accounts(count: usize, dice: &mut Dice) -> HashMap<AccountId, Arc<Account
             sends: true,
             passive_reply: dice.one_in(2),
             erase_on_unfollow: dice.one_in(4),
+            track_links: true,
             rate: Rate::default(),
             quota_reset: QuotaReset::default(),
             in_flight_max: 1 + dice.below(4),

@@ -21,7 +21,8 @@ use crate::store::receipts::ReceiptKey;
 use crate::store::recipients::Admission;
 use crate::store::reconcile::Reconciled;
 use crate::store::save::{self, Moment};
-use crate::store::tables::{Beside, Tables};
+use crate::store::statistics::Leaving;
+use crate::store::tables::{Beside, Tables, Wanted};
 use crate::store::timers::TimerKey;
 use crate::store::work::{
     Act, Acted, Admitted, Armed, Confirmed, DeliveryKey, Ended, Intended, Settled, Taken, Work,
@@ -46,6 +47,8 @@ pub(crate) struct Batch<'a, T> {
     void_intents: Vec<DeliveryKey>,
     /// Followers to forget although they have not left.
     pub(super) erasing: HashSet<FollowerId>,
+    /// Followers who left now.
+    pub(super) left: Vec<Leaving>,
     /// Tags to tell the platform of.
     tag_changes: Vec<tags::Change>,
     /// Recipients of broadcasts that have an enrollment now.
@@ -75,6 +78,7 @@ pub(crate) enum Answered {
     Confirmed(Confirmed),
     Intended(Vec<Intended>),
     Promoted(usize),
+    Clicked(bool),
 }
 
 impl<'a, T: Tables> Batch<'a, T> {
@@ -89,8 +93,13 @@ impl<'a, T: Tables> Batch<'a, T> {
         numbers: &'a mut Numbers,
         works: &[Work],
     ) -> Result<(Vec<Answered>, Armed, Tally), Error> {
-        let with_consents = knowledge.catalog().uses_consents() || report::changes_consents(works);
-        let people = People::load(tables, works, knowledge.pseudonyms(), with_consents).await?;
+        let catalog = knowledge.catalog();
+        let clicks = |work: &Work| matches!(work, Work::Click { .. });
+        let wanted = Wanted {
+            consents: catalog.uses_consents() || report::changes_consents(works),
+            clicks: catalog.uses_clicks() || works.iter().any(clicks),
+        };
+        let people = People::load(tables, works, knowledge.pseudonyms(), wanted).await?;
         let awaited = report::load(tables, works, &people).await?;
         let mut batch = Self {
             tables,
@@ -105,6 +114,7 @@ impl<'a, T: Tables> Batch<'a, T> {
             void: Vec::new(),
             void_intents: Vec::new(),
             erasing: HashSet::new(),
+            left: Vec::new(),
             tag_changes: Vec::new(),
             admissions: Vec::new(),
             tally: Tally::default(),
@@ -151,12 +161,16 @@ impl<'a, T: Tables> Batch<'a, T> {
                     let intended = keys.iter().map(|key| batch.intend(*key, *only));
                     Answered::Intended(intended.collect())
                 }
+                Work::Click { clicked, .. } => Answered::Clicked(batch.click(clicked)),
                 Work::Promote { .. } => continue,
             });
         }
+        // Before anybody is forgotten: the language goes.
+        let sums = batch.sums().await?;
         let forgotten = batch.forget();
         let beside = Beside {
             entries: &batch.entries,
+            sums: &sums,
             tag_changes: &batch.tag_changes,
             forgotten: &forgotten,
             admissions: &batch.admissions,
@@ -268,12 +282,16 @@ impl<'a, T: Tables> Batch<'a, T> {
         report::apply_consents(&mut person.consents, &arrival.event, ours);
         let catalog = self.knowledge.catalog();
         let now = self.moment.now;
+        let followed = person.passages.follower.following;
         let effects = person
             .passages
             .receive(arrival, source, &account.journey, &catalog, now);
         person.recall(&account, &catalog, now);
         taken.enrolled = effects.enrolled;
         let follower = &mut person.passages.follower;
+        if let (true, false, Source::Told, Some(id)) = (followed, follower.following, source, id) {
+            self.left.push((id, follower.left_at.min(now)));
+        }
         // Whoever acts again is known by name again.
         if follower.following && erasure::is_pseudonym(&follower.openid) {
             follower.openid.clone_from(&arrival.openid);
@@ -340,6 +358,11 @@ impl<'a, T: Tables> Batch<'a, T> {
                 Acted::Tagged(tags)
             }
             Act::Erase => Acted::Erased,
+            Act::Allow { template, left } => {
+                person.consents.set(template, *left);
+                person.passages.release(now);
+                Acted::Allowed
+            }
         };
         person.recall(&account, &catalog, now);
         self.record(id, effects);

@@ -422,6 +422,7 @@ fn answer(works: Vec<Work>, answers: Vec<Answered>) {
             (Work::Confirm { reply, .. }, Answered::Confirmed(one)) => drop(reply.send(Ok(one))),
             (Work::Intend { reply, .. }, Answered::Intended(all)) => drop(reply.send(Ok(all))),
             (Work::Promote { reply, .. }, Answered::Promoted(n)) => drop(reply.send(Ok(n))),
+            (Work::Click { reply, .. }, Answered::Clicked(kept)) => drop(reply.send(Ok(kept))),
             (work, _) => work.fail(Error::Stopped),
         }
     }

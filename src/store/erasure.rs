@@ -126,6 +126,8 @@ pub(super) async fn erase(tx: &DatabaseTransaction, forgotten: &[Forgotten]) -> 
              AND receipts.detail IS NOT NULL",
         "DELETE FROM grants WHERE follower_id IN (SELECT r.follower_id FROM {rows})",
         "DELETE FROM consents WHERE follower_id IN (SELECT r.follower_id FROM {rows})",
+        "DELETE FROM clicks WHERE enrollment_id IN (SELECT c.enrollment_id FROM {rows}
+             JOIN clicks AS c ON c.enrollment_id BETWEEN r.first AND r.last)",
         "DELETE FROM tag_changes WHERE (account_id, follower_id) IN
              (SELECT r.account_id, r.follower_id FROM {rows})",
         "UPDATE outcomes SET detail = replace(outcomes.detail, r.openid, '…') FROM {rows}

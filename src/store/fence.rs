@@ -87,6 +87,9 @@ fn shards(works: &[Work], holding: &Holding) -> Vec<Held> {
             Work::Intend { keys, .. } => {
                 concerned.extend(keys.iter().map(|key| sharding.shard(key.account)));
             }
+            Work::Click { clicked, .. } => {
+                concerned.insert(sharding.shard_of(clicked.enrollment));
+            }
             Work::Promote { keys, .. } => {
                 concerned.extend(keys.iter().map(|key| sharding.shard_of(key.enrollment)));
             }

@@ -87,6 +87,7 @@ impl<T: Tables> Batch<'_, T> {
             index,
             grants: &person.grants,
             consents: &person.consents,
+            clicks: &person.clicks,
             catalog: &catalog,
             version,
             step,
@@ -139,6 +140,7 @@ impl<T: Tables> Batch<'_, T> {
             attempt: enrollment.attempt,
             version: Arc::clone(version),
             facts,
+            tracking: self.knowledge.tracking(&rules, version),
             fare,
             epoch: self.moment.holding.epoch(account).unwrap_or_default(),
         })
@@ -275,6 +277,7 @@ impl<T: Tables> Batch<'_, T> {
             index,
             grants: &person.grants,
             consents: &person.consents,
+            clicks: &person.clicks,
             catalog: &catalog,
             version,
             step,
@@ -292,6 +295,7 @@ impl<T: Tables> Batch<'_, T> {
             attempt: enrollment.attempt,
             version: Arc::clone(version),
             facts: policy::facts(&case, enrollment.called_at),
+            tracking: self.knowledge.tracking(&account, version),
             fare: person.fares.get(&enrollment.id).copied()?,
             epoch: self.moment.holding.epoch(account_id).unwrap_or_default(),
         })

@@ -10,13 +10,15 @@ use std::sync::{Arc, RwLock};
 
 use sea_orm::DatabaseConnection;
 
-use crate::journey::catalog::Catalog;
+use crate::journey::catalog::{Catalog, Version};
 use crate::journey::ids::AccountId;
+use crate::journey::link::Tracking;
+use crate::journey::link::token::{Keyring, Link};
 use crate::policy::account::Account;
 use crate::store::authorizers::{self, Authorizer, State};
 use crate::store::erasure::Pseudonyms;
 use crate::store::pauses::{self, Pause};
-use crate::store::{Error, directory, fence, versions};
+use crate::store::{Error, clicks, directory, fence, versions};
 
 /// What the writer decides with besides the rows: published versions and configured accounts.
 #[derive(Debug, Default)]
@@ -30,6 +32,7 @@ pub struct Knowledge {
     /// The database cannot be reached.
     away: AtomicBool,
     pseudonyms: Pseudonyms,
+    tracking: RwLock<Arc<Tracking>>,
     authorizers: directory::Directory,
     /// Held while all of it is read anew: of two readings the later one has to stay.
     reloading: tokio::sync::Mutex<()>,
@@ -46,6 +49,39 @@ impl Knowledge {
     /// What forgotten followers are found by.
     pub(in crate::store) fn pseudonyms(&self) -> &Pseudonyms {
         &self.pseudonyms
+    }
+
+    /// Says how the world reaches us; without it no click is counted.
+    pub fn set_public_url(&self, url: &str) {
+        self.change_tracking(|tracking| url.clone_into(&mut tracking.base));
+    }
+
+    pub(in crate::store) fn set_link_keys(&self, keys: Keyring) {
+        self.change_tracking(|tracking| tracking.keys = keys);
+    }
+
+    fn change_tracking(&self, change: impl FnOnce(&mut Tracking)) {
+        let mut slot = match self.tracking.write() {
+            Ok(slot) => slot,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        change(Arc::make_mut(&mut slot));
+    }
+
+    /// How the links of a version lead to us on an account; `None` where no clicks are counted.
+    pub(in crate::store) fn tracking(
+        &self,
+        account: &Account,
+        version: &Version,
+    ) -> Option<Arc<Tracking>> {
+        let wanted = version.sequence.track_links.unwrap_or(account.track_links);
+        let tracking = wanted.then(|| read(&self.tracking))?;
+        (!tracking.base.is_empty()).then_some(tracking)
+    }
+
+    /// The link that a token of ours is for.
+    pub fn opened_link(&self, token: &str) -> Option<Link> {
+        read(&self.tracking).keys.open(token)
     }
 
     /// The versions as of now.
@@ -92,6 +128,7 @@ impl Knowledge {
         let revision = fence::revision(connection).await?;
         self.set_catalog(versions::load_catalog(connection).await?);
         self.set_pauses(pauses::all(connection).await?);
+        self.set_link_keys(clicks::keys(connection).await?);
         self.refresh(authorizers::served(connection).await?);
         self.revision.store(revision, Ordering::Release);
         Ok(())

@@ -8,6 +8,7 @@ use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
+use crate::journey::link::Click;
 use crate::journey::receive::Passages;
 use crate::policy::account::Account;
 use crate::policy::consent::Consents;
@@ -17,7 +18,7 @@ use crate::policy::recall::recall;
 use crate::store::Error;
 use crate::store::erasure::Pseudonyms;
 use crate::store::replies::Reply;
-use crate::store::tables::{Belongings, Tables};
+use crate::store::tables::{Belongings, Tables, Wanted};
 use crate::store::work::Work;
 
 /// One follower as loaded and as changed.
@@ -26,6 +27,8 @@ pub(super) struct Person {
     pub(super) passages: Passages,
     pub(super) grants: Grants,
     pub(super) consents: Consents,
+    /// What they clicked, if a sequence asks for it or they click now.
+    pub(super) clicks: Vec<Click>,
     /// How the messages that are being sent travel.
     pub(super) fares: HashMap<EnrollmentId, Fare>,
     /// Passive replies on their way.
@@ -41,6 +44,7 @@ pub(super) struct Before {
     pub(super) enrollments: Vec<Enrollment>,
     pub(super) grants: Grants,
     pub(super) consents: Consents,
+    pub(super) clicks: Vec<Click>,
     pub(super) replies: Vec<Reply>,
 }
 
@@ -69,6 +73,7 @@ impl Person {
             passages,
             grants: Grants::default(),
             consents: Consents::default(),
+            clicks: Vec::new(),
             fares: HashMap::new(),
             replies: Vec::new(),
             before: None,
@@ -84,13 +89,12 @@ pub(super) struct People {
 }
 
 impl People {
-    /// Loads everybody whom `works` are about. Consents only where a sequence could use them: others
-    /// need not pay for the question.
+    /// Loads everybody whom `works` are about.
     pub(super) async fn load(
         tables: &impl Tables,
         works: &[Work],
         pseudonyms: &Pseudonyms,
-        with_consents: bool,
+        wanted: Wanted,
     ) -> Result<Self, Error> {
         let (names, mut ids) = concerned(works);
         let mut people = Self::default();
@@ -116,15 +120,11 @@ impl People {
             });
             people.by_id.insert(id, person);
         }
-        people.load_passages(tables, with_consents).await?;
+        people.load_passages(tables, wanted).await?;
         Ok(people)
     }
 
-    async fn load_passages(
-        &mut self,
-        tables: &impl Tables,
-        with_consents: bool,
-    ) -> Result<(), Error> {
+    async fn load_passages(&mut self, tables: &impl Tables, wanted: Wanted) -> Result<(), Error> {
         if self.by_id.is_empty() {
             return Ok(());
         }
@@ -133,8 +133,9 @@ impl People {
             enrollments,
             replies,
             consents,
+            clicks,
             grants,
-        } = tables.belongings(&ids, with_consents).await?;
+        } = tables.belongings(&ids, wanted).await?;
         for (enrollment, fare) in enrollments {
             if let Some(person) = self.by_id.get_mut(&enrollment.id.follower()) {
                 if let Some(fare) = fare {
@@ -153,6 +154,11 @@ impl People {
                 person.consents.0.push(consent);
             }
         }
+        for click in clicks {
+            if let Some(person) = self.by_id.get_mut(&click.enrollment.follower()) {
+                person.clicks.push(click);
+            }
+        }
         for (follower, grant) in grants {
             if let Some(person) = self.by_id.get_mut(&follower) {
                 person.grants.0.push(grant);
@@ -165,6 +171,7 @@ impl People {
                 enrollments: person.passages.enrollments.clone(),
                 grants: person.grants.clone(),
                 consents: person.consents.clone(),
+                clicks: person.clicks.clone(),
                 replies: person.replies.clone(),
             });
         }
@@ -214,6 +221,9 @@ fn concerned(works: &[Work]) -> (Names<'_>, HashSet<FollowerId>) {
             }
             Work::Intend { keys, .. } => {
                 ids.extend(keys.iter().map(|key| key.enrollment.follower()));
+            }
+            Work::Click { clicked, .. } => {
+                ids.insert(clicked.enrollment.follower());
             }
             Work::Promote { .. } => {}
         }

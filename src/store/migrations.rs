@@ -84,6 +84,7 @@ impl MigratorTrait for Files {
             file!("0007_retention"),
             file!("0008_asked"),
             file!("0009_broadcasts"),
+            file!("0010_clicks_statistics"),
             file!("0011_kf_cursors"),
         ]
     }

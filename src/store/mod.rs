@@ -16,6 +16,7 @@ pub(crate) mod awaited;
 pub(crate) mod batch;
 pub mod broadcasts;
 pub mod chunks;
+pub mod clicks;
 mod commit;
 pub mod components;
 mod consents;
@@ -24,6 +25,7 @@ pub mod directory;
 pub mod enrollments;
 mod entity;
 pub mod erasure;
+pub mod export;
 mod fence;
 mod followers;
 mod grants;
@@ -56,6 +58,7 @@ pub mod shards;
 pub mod spool;
 mod sql;
 mod sqlite;
+pub mod statistics;
 pub mod syncs;
 pub(crate) mod tables;
 pub mod tags;
@@ -200,6 +203,7 @@ impl Store {
         };
         let (path, lock) = embedded.unzip();
         let knowledge = Arc::new(Knowledge::new(Pseudonyms::load(&write).await?));
+        knowledge.set_link_keys(clicks::load_keys(&write).await?);
         knowledge.reload(&write).await?;
         let (node, leases) = match Sharding::of(&write) {
             Sharding::One => {

@@ -12,7 +12,7 @@ use crate::policy::consent::Consents;
 use crate::policy::grant::Grants;
 use crate::store::Error;
 use crate::store::sql::{self, Rows, int};
-use crate::store::tables::Tables;
+use crate::store::tables::{Tables, Wanted};
 
 /// A follower who might get a message.
 #[derive(Debug)]
@@ -43,7 +43,12 @@ pub async fn of(
     }
     // One state of the rows for all of it.
     let tx = read.begin().await?;
-    let belongings = tx.belongings(&ids, true).await?;
+    // Its one step asks for no clicks: none has been sent before it.
+    let wanted = Wanted {
+        consents: true,
+        clicks: false,
+    };
+    let belongings = tx.belongings(&ids, wanted).await?;
     tx.rollback().await?;
     for (enrollment, _) in belongings.enrollments {
         if let Some(place) = places.get(&enrollment.id.follower()) {

@@ -13,7 +13,7 @@ use crate::store::awaited::{Awaited, REFERENCE_BYTES_MAX};
 use crate::store::batch::Batch;
 use crate::store::load::People;
 use crate::store::tables::Tables;
-use crate::store::work::Work;
+use crate::store::work::{Act, Work};
 
 /// The messages that a commit's reports are about.
 pub(super) type Reports = HashMap<(AccountId, String), Vec<Awaited>>;
@@ -77,6 +77,7 @@ pub(super) fn changes_consents(works: &[Work]) -> bool {
             Event::Reported(report) => report.template.is_some(),
             _ => false,
         },
+        Work::Act { act, .. } => matches!(act, Act::Allow { .. }),
         _ => false,
     })
 }

@@ -77,6 +77,12 @@ const RECEIPTS: Swept = Swept {
     at: "taken_at",
 };
 
+const CLICKS: Swept = Swept {
+    table: "clicks",
+    key: &["enrollment_id", "step", "link"],
+    at: "last_at",
+};
+
 impl Retention {
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, keep: Option<Duration>) -> Self {
         Self { store, clock, keep }
@@ -124,8 +130,9 @@ impl Retention {
         if self.has_days() {
             self.drop_days(until).await?;
         }
-        let all =
-            self.sweep(&self.outcomes(), until).await? && self.sweep(&RECEIPTS, until).await?;
+        let all = self.sweep(&self.outcomes(), until).await?
+            && self.sweep(&RECEIPTS, until).await?
+            && self.sweep(&CLICKS, until).await?;
         if all {
             self.note("swept_to", until).await?;
         }

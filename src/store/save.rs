@@ -13,7 +13,6 @@ use crate::journey::ids::{AccountId, EnrollmentId, FollowerId};
 use crate::policy::consent::Consent;
 use crate::policy::fare::Fare;
 use crate::policy::grant::Grant;
-use crate::store::Error;
 use crate::store::deliveries::Intent;
 use crate::store::leases::Holding;
 use crate::store::load::{People, Person};
@@ -21,6 +20,7 @@ use crate::store::replies::Reply;
 use crate::store::tables::{Beside, Tables};
 use crate::store::timers::TimerKey;
 use crate::store::work::{Armed, DeliveryKey};
+use crate::store::{Error, clicks};
 
 /// When the commit is, and for whom.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ pub(crate) struct Changes<'a> {
     pub(crate) new_intents: Vec<Intent>,
     pub(crate) given_back: Vec<DeliveryKey>,
     pub(crate) consents: Vec<(FollowerId, &'a Consent)>,
+    pub(crate) clicks: Vec<clicks::Row>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) ended_replies: Vec<EnrollmentId>,
     pub(crate) new_timers: Vec<DeliveryKey>,
@@ -144,6 +145,7 @@ impl<'a> Changes<'a> {
                 self.consents.push((follower.id, consent));
             }
         }
+        self.add_clicks(person);
         self.add_replies(person);
         let known = person.before.as_ref().map_or(&[][..], |b| &b.enrollments);
         for (index, enrollment) in person.passages.enrollments.iter().enumerate() {
@@ -155,6 +157,17 @@ impl<'a> Changes<'a> {
                 (enrollment, fare),
                 moment,
             );
+        }
+    }
+
+    fn add_clicks(&mut self, person: &Person) {
+        let before = person.before.as_ref().map_or(&[][..], |b| &b.clicks[..]);
+        let account = person.passages.follower.account;
+        for click in person.clicks.iter().filter(|one| !before.contains(one)) {
+            let mut enrollments = person.passages.enrollments.iter();
+            if let Some(of) = enrollments.find(|one| one.id == click.enrollment) {
+                self.clicks.push((account, of.version, click.clone()));
+            }
         }
     }
 

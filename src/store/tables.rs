@@ -14,6 +14,7 @@ use crate::journey::enrollment::Enrollment;
 use crate::journey::event::Arrival;
 use crate::journey::follower::Follower;
 use crate::journey::ids::{AccountId, BroadcastId, FollowerId, VersionId};
+use crate::journey::link::Click;
 use crate::journey::outcome::OutcomeEntry;
 use crate::journey::receive::Source;
 use crate::policy::consent::Consent;
@@ -25,12 +26,13 @@ use crate::store::receipts::{self, ReceiptKey};
 use crate::store::recipients::{self, Admission};
 use crate::store::replies::Reply;
 use crate::store::save::Changes;
+use crate::store::statistics::{Leaving, Sent, Sum};
 use crate::store::tags::Change;
 use crate::store::timers::TimerKey;
 use crate::store::work::DeliveryKey;
 use crate::store::{
-    Error, consents, deliveries, enrollments, erasure, followers, grants, outcomes, replies, sql,
-    tags, timers,
+    Error, clicks, consents, deliveries, enrollments, erasure, followers, grants, outcomes,
+    replies, sql, statistics, tags, timers,
 };
 
 /// What belongs to followers, in any order but that of one follower's enrollments.
@@ -40,7 +42,15 @@ pub(crate) struct Belongings {
     pub(crate) enrollments: Vec<(Enrollment, Option<Fare>)>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) consents: Vec<(FollowerId, Consent)>,
+    pub(crate) clicks: Vec<Click>,
     pub(crate) grants: Vec<(FollowerId, Grant)>,
+}
+
+/// What is loaded only where something could come of it: others need not pay for the question.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) consents: bool,
+    pub(crate) clicks: bool,
 }
 
 /// Tags that the platform has not been told of: put on, or taken off.
@@ -53,6 +63,7 @@ pub(crate) type Recorded = (AccountId, VersionId, OutcomeEntry);
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Beside<'a> {
     pub(crate) entries: &'a [Recorded],
+    pub(crate) sums: &'a [Sum],
     pub(crate) tag_changes: &'a [Change],
     pub(crate) forgotten: &'a [Forgotten],
     pub(crate) admissions: &'a [Admission],
@@ -82,11 +93,11 @@ pub(crate) trait Tables: Sync {
         ids: &[FollowerId],
     ) -> impl Future<Output = Result<Vec<Follower>, Error>> + Send;
 
-    /// What belongs to these followers; consents only if asked for.
+    /// What belongs to these followers, as far as it is wanted.
     fn belongings(
         &self,
         ids: &[FollowerId],
-        with_consents: bool,
+        wanted: Wanted,
     ) -> impl Future<Output = Result<Belongings, Error>> + Send;
 
     /// Takes events in; returns the keys of those that were not known yet.
@@ -102,6 +113,12 @@ pub(crate) trait Tables: Sync {
         &self,
         references: &[(AccountId, String)],
     ) -> impl Future<Output = Result<Vec<Awaited>, Error>> + Send;
+
+    /// What was sent to people within the hour before they left.
+    fn sent_before(
+        &self,
+        leaving: &[Leaving],
+    ) -> impl Future<Output = Result<Vec<Sent>, Error>> + Send;
 
     /// What the platform has not been told of the tags of these followers.
     fn pending_tags(
@@ -150,19 +167,19 @@ impl Tables for DatabaseTransaction {
         followers::by_id(self, ids).await
     }
 
-    async fn belongings(
-        &self,
-        ids: &[FollowerId],
-        with_consents: bool,
-    ) -> Result<Belongings, Error> {
+    async fn belongings(&self, ids: &[FollowerId], wanted: Wanted) -> Result<Belongings, Error> {
         let enrollments = enrollments::of(self, ids).await?;
         let replying = enrollments
             .iter()
             .filter(|(_, fare)| fare.is_some_and(|fare| fare.carrier == Carrier::PassiveReply));
         let replying: Vec<_> = replying.map(|(one, _)| one.id).collect();
         let replies = replies::of(self, &replying).await?;
-        let consents = match with_consents {
+        let consents = match wanted.consents {
             true => consents::of(self, ids).await?,
+            false => Vec::new(),
+        };
+        let clicks = match wanted.clicks {
+            true => clicks::of(self, ids).await?,
             false => Vec::new(),
         };
         let grants = grants::of(self, ids).await?;
@@ -170,6 +187,7 @@ impl Tables for DatabaseTransaction {
             enrollments,
             replies,
             consents,
+            clicks,
             grants,
         })
     }
@@ -185,6 +203,10 @@ impl Tables for DatabaseTransaction {
 
     async fn awaited(&self, references: &[(AccountId, String)]) -> Result<Vec<Awaited>, Error> {
         awaited::by_reference(self, references).await
+    }
+
+    async fn sent_before(&self, leaving: &[Leaving]) -> Result<Vec<Sent>, Error> {
+        statistics::sent_before(self, leaving).await
     }
 
     async fn pending_tags(
@@ -216,6 +238,7 @@ impl Tables for DatabaseTransaction {
         followers::rename(self, &changes.renamed).await?;
         grants::put(self, &changes.grants).await?;
         consents::put(self, &changes.consents).await?;
+        clicks::put(self, &changes.clicks).await?;
         replies::put(self, &changes.replies).await?;
         replies::delete(self, &changes.ended_replies).await?;
         enrollments::insert(self, &changes.new_enrollments).await?;
@@ -231,6 +254,7 @@ impl Tables for DatabaseTransaction {
         timers::insert(self, &changes.new_timers).await?;
         deliveries::insert(self, &changes.new_deliveries).await?;
         outcomes::append(self, beside.entries).await?;
+        statistics::append(self, beside.sums).await?;
         tags::put(self, beside.tag_changes).await?;
         erasure::erase(self, beside.forgotten).await?;
         for (account, reference) in beside.reported {

@@ -10,11 +10,15 @@ use crate::journey::carrier::Carrier;
 use crate::journey::catalog::Version;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, BroadcastId, EnrollmentId, FollowerId, VersionId};
-use crate::journey::template::Facts;
+use crate::journey::link::{Spot, Tracking};
+use crate::journey::message::{Message, TEXT_MAX};
+use crate::journey::sequence::Step;
+use crate::journey::template::{self, Facts, TemplateError};
 use crate::policy::fare::Fare;
 use crate::policy::fit::Surprise;
 use crate::policy::settle::AccountNews;
 use crate::store::Error;
+use crate::store::clicks::Clicked;
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::timers::TimerKey;
 
@@ -93,10 +97,38 @@ pub struct Send {
     /// Counts the calls for this step, from 1.
     pub attempt: u16,
     pub facts: Facts,
+    /// Where clicks on its links are counted, how they lead to us.
+    pub tracking: Option<Arc<Tracking>>,
     /// How it travels.
     pub fare: Fare,
     /// Under which its intent is committed.
     pub epoch: i64,
+}
+
+impl Send {
+    /// The step's own message for a follower of these facts, filled in. Links lead to us where clicks
+    /// are counted, unless the text becomes longer by it than the platform takes; the words of a mass
+    /// send are one for everybody.
+    ///
+    /// # Errors
+    /// As `template::render`.
+    pub fn words(&self, step: &Step, facts: &Facts) -> Result<Message, TemplateError> {
+        let tracking = self.tracking.as_ref();
+        if let Some(tracking) = tracking.filter(|_| self.fare.carrier != Carrier::MassSend) {
+            let spot = Spot {
+                enrollment: self.key.enrollment,
+                version: self.version.id,
+                step: self.step,
+                language: &facts.language,
+            };
+            match template::render(&tracking.tracked(step, &spot), facts) {
+                Ok(Message::Text(text)) if text.len() > TEXT_MAX => {}
+                Err(TemplateError::TooLong { .. }) => {}
+                rendered => return rendered,
+            }
+        }
+        template::render(step.say.to(&facts.language), facts)
+    }
 }
 
 /// How an attempt ended.
@@ -137,6 +169,8 @@ pub enum Act {
     Tag { tag: String, present: bool },
     /// Forget the follower, but for a pseudonym.
     Erase,
+    /// Note how many subscription notices the follower still allows a template.
+    Allow { template: String, left: u16 },
 }
 
 /// What became of a person's doing.
@@ -150,6 +184,7 @@ pub enum Acted {
     /// The follower's tags as they are now.
     Tagged(Vec<String>),
     Erased,
+    Allowed,
     NoSuchFollower,
     NoSuchSequence,
     /// The person does not follow.
@@ -230,6 +265,10 @@ pub(crate) enum Work {
         keys: Vec<TimerKey>,
         reply: Reply<usize>,
     },
+    Click {
+        clicked: Clicked,
+        reply: Reply<bool>,
+    },
 }
 
 impl Work {
@@ -241,6 +280,7 @@ impl Work {
             Self::Receive { .. }
             | Self::Act { .. }
             | Self::Reconcile { .. }
+            | Self::Click { .. }
             | Self::Admit { .. } => 0,
             Self::Settle { .. } | Self::Confirm { .. } => 1,
             Self::Intend { .. } => 2,
@@ -254,7 +294,8 @@ impl Work {
             Self::Receive { .. }
             | Self::Act { .. }
             | Self::Settle { .. }
-            | Self::Confirm { .. } => 1,
+            | Self::Confirm { .. }
+            | Self::Click { .. } => 1,
             Self::Reconcile { found, .. } => found.len(),
             Self::Admit { followers, .. } => followers.len(),
             Self::Intend { keys, .. } => keys.len(),
@@ -282,6 +323,7 @@ impl Work {
             Self::Confirm { reply, .. } => drop(reply.send(Err(error))),
             Self::Intend { reply, .. } => drop(reply.send(Err(error))),
             Self::Promote { reply, .. } => drop(reply.send(Err(error))),
+            Self::Click { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }

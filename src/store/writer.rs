@@ -16,6 +16,7 @@ use crate::journey::carrier::Carrier;
 use crate::journey::event::Arrival;
 use crate::journey::ids::{AccountId, BroadcastId, FollowerId, VersionId};
 use crate::store::Error;
+use crate::store::clicks::Clicked;
 use crate::store::commit::{Commits, Pending, Standing};
 use crate::store::reconcile::{Found, Reconciled};
 use crate::store::timers::TimerKey;
@@ -171,6 +172,11 @@ impl Writer {
     /// Makes deliveries of timers; says how many were still there.
     pub async fn promote(&self, keys: Vec<TimerKey>) -> Result<usize, Error> {
         self.ask(|reply| Work::Promote { keys, reply }).await
+    }
+
+    /// Counts a click; false when it is about nobody any more.
+    pub async fn click(&self, clicked: Clicked) -> Result<bool, Error> {
+        self.ask(|reply| Work::Click { clicked, reply }).await
     }
 
     /// Runs a write that happens rarely, in a transaction of its own.

@@ -7,6 +7,7 @@
 pub mod codes;
 pub mod health;
 pub mod phrases;
+pub mod statistics;
 pub mod voice;
 pub mod why;
 pub mod words;

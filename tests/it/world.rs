@@ -323,6 +323,7 @@ fn new_account(key: &str) -> NewAccount {
             sends: true,
             passive_reply: false,
             erase_on_unfollow: true,
+            track_links: false,
             quota_reset: Default::default(),
             in_flight_max: 8,
         },

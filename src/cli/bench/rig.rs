@@ -110,6 +110,7 @@ impl Rig {
             sends: true,
             passive_reply: false,
             erase_on_unfollow: true,
+            track_links: false,
             rate: Rate::default(),
             quota_reset: Default::default(),
             in_flight_max: 4096,

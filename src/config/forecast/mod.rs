@@ -28,6 +28,10 @@ pub struct Target {
     pub zone: TimeZone,
     /// Whether due steps may answer events themselves.
     pub passive: bool,
+    /// Whether clicks are to be counted where a sequence does not say otherwise.
+    pub track_links: bool,
+    /// Whether the world reaches the server, as links that are counted need it.
+    pub public: bool,
 }
 
 /// What one set of rules makes of one sequence.
@@ -101,9 +105,13 @@ pub fn targets(config: &Config, profiles: &Profiles) -> Result<Vec<Target>, (Str
         let zone = zone.map_err(|error| lacks(format!("timezone: {error}")))?;
         let passive = account.passive_reply;
         let passive = passive.unwrap_or_else(|| profile.passive_by_default());
-        let same = targets
-            .iter_mut()
-            .find(|one| one.profile == profile && one.zone == zone && one.passive == passive);
+        let public = config.server.public_url.is_some();
+        let track_links = account.track_links;
+        let same = targets.iter_mut().find(|one| {
+            one.profile == profile
+                && one.zone == zone
+                && (one.passive, one.track_links) == (passive, track_links)
+        });
         match same {
             Some(target) => target.accounts.push(account.key.clone()),
             None => targets.push(Target {
@@ -111,6 +119,8 @@ pub fn targets(config: &Config, profiles: &Profiles) -> Result<Vec<Target>, (Str
                 profile,
                 zone,
                 passive,
+                track_links,
+                public,
             }),
         }
     }
@@ -204,6 +214,7 @@ impl Report<'_> {
             });
         }
         self.lint_dependence(&rules, &steps, forecast);
+        self.lint_links(target, forecast);
         forecast.outlooks.push(Outlook {
             sequence: sequence.name.clone(),
             file: self.source.file.clone(),
@@ -211,6 +222,28 @@ impl Report<'_> {
             accounts,
             steps,
         });
+    }
+
+    /// Clicks that somebody waits for and nobody counts.
+    fn lint_links(&self, target: &Target, forecast: &mut Forecast) {
+        let sequence = &self.source.sequence;
+        let wanted = sequence.track_links.unwrap_or(target.track_links);
+        let mut steps = sequence.steps.iter();
+        let linked = steps.position(|step| step.links.iter().any(|link| link.tracked));
+        let asks = sequence.asks_for_clicks();
+        let (message, fix) = match (wanted, target.public, linked) {
+            (true, false, Some(_)) => (
+                "clicks on these links are not counted: nobody knows how the world reaches the server",
+                "set `server.public_url`, or `track_links: false`",
+            ),
+            (false, _, _) if asks => (
+                "`clicked` never holds: clicks on the links of this sequence are not counted",
+                "write `track_links: true` in the sequence, or for its account",
+            ),
+            _ => return,
+        };
+        let problem = self.problem(linked.unwrap_or(0), message.to_owned(), fix.to_owned());
+        push_new(&mut forecast.warnings, problem);
     }
 
     /// A sequence of which a good part is only for those who keep writing is no sequence any more.

@@ -11,6 +11,8 @@ fn target(name: &str) -> Target {
     Target {
         accounts: vec!["main".to_owned()],
         passive: profile.passive_by_default(),
+        track_links: false,
+        public: true,
         profile,
         zone: TimeZone::get("Asia/Shanghai").unwrap(),
     }

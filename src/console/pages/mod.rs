@@ -4,6 +4,7 @@ mod account;
 mod broadcasts;
 mod follower;
 mod followers;
+mod numbers;
 mod overview;
 mod sequence;
 

@@ -1,10 +1,12 @@
-//! A sequence's page: its versions, as published.
+//! A sequence's page: what became of its messages, and its versions as published.
 
 use askama::Template;
 use poem::http::StatusCode;
-use poem::web::{Data, Path};
+use poem::web::{Data, Path, Query};
 use poem::{Response, Result, handler};
+use serde::Deserialize;
 
+use super::numbers::Numbers;
 use super::{Frame, State, failed, live_pill, page};
 use crate::console::session::Seat;
 use crate::console::shown::{Pill, When, when};
@@ -14,6 +16,13 @@ use crate::story::{Lang, Voice};
 
 /// Versions on a sequence's page.
 const VERSIONS_MAX: u32 = 10;
+
+/// What the address says beside the name.
+#[derive(Deserialize)]
+pub(in crate::console) struct Chosen {
+    /// So many days back; all of them for 0.
+    days: Option<i64>,
+}
 
 struct VersionCard {
     id: i64,
@@ -28,6 +37,7 @@ struct VersionCard {
 struct SequencePage {
     f: Frame,
     name: String,
+    numbers: Option<Numbers>,
     versions: Vec<VersionCard>,
 }
 
@@ -37,6 +47,7 @@ pub(in crate::console) async fn show_sequence(
     Data(lang): Data<&Lang>,
     seat: Data<&Seat>,
     Path(name): Path<String>,
+    Query(chosen): Query<Chosen>,
 ) -> Result<Response> {
     let found = overview::versions(state.store.read(), &name, None, VERSIONS_MAX).await;
     let found = found.map_err(failed)?.items;
@@ -44,10 +55,12 @@ pub(in crate::console) async fn show_sequence(
         return Err(StatusCode::NOT_FOUND.into());
     }
     let t = text(*lang);
+    let now = state.clock.now();
+    let numbers = Numbers::of(&state.store, &name, chosen.days, now, (*lang, t)).await;
     let voice = Voice {
         lang: *lang,
         zone: jiff::tz::TimeZone::UTC,
-        now: state.clock.now(),
+        now,
     };
     let versions = found.into_iter().map(|one| VersionCard {
         id: one.id.0,
@@ -57,6 +70,7 @@ pub(in crate::console) async fn show_sequence(
         source: one.source,
     });
     let template = SequencePage {
+        numbers: numbers.map_err(failed)?,
         versions: versions.collect(),
         f: Frame::new(*lang, format!("{} · {name}", t.sequence), Some(&seat)),
         name,

@@ -2,7 +2,9 @@
 
 use super::Reader;
 use super::raw::{EVENTS, RawEvent};
+use crate::journey::link::Name;
 use crate::journey::sequence::{ExitOn, Pattern, Trigger};
+use crate::journey::template::Condition;
 use crate::yaml::{At, nearest};
 
 /// Most events that end one sequence.
@@ -49,16 +51,25 @@ impl Reader<'_> {
                 "message" => ExitOn::Message(self.filter(event, "text")),
                 "click" => ExitOn::Click(self.filter(event, "key")),
                 "scan" => ExitOn::Scan(self.filter(event, "scene")),
+                word if word.starts_with("clicked") => {
+                    match Condition::clicked_alone(word) {
+                        Ok(name) => ExitOn::Clicked(Name::read(&name)),
+                        Err(refusal) => {
+                            self.refuse(&event.word, &refusal);
+                            continue;
+                        }
+                    }
+                }
                 "follow" | "unfollow" | "api" => {
                     self.note(
                         event.word.place,
                         format!("`{}` cannot be chosen to end a passage", event.word.value),
-                        "use message, click or scan; an unfollow always ends it",
+                        "use message, click, scan or `clicked('step.link')`; an unfollow always ends it",
                     );
                     continue;
                 }
                 _ => {
-                    self.unknown_event(&event.word, &["message", "click", "scan"]);
+                    self.unknown_event(&event.word, &["message", "click", "scan", "clicked('step.link')"]);
                     continue;
                 }
             });

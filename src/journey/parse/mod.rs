@@ -6,6 +6,7 @@
 
 mod closed;
 mod events;
+mod links;
 pub(crate) mod raw;
 mod say;
 mod steps;
@@ -137,6 +138,7 @@ impl Reader<'_> {
         let exit_on = self.exit_on(raw.exit_on.as_deref().unwrap_or_default());
         let accounts = self.accounts(raw.accounts.as_ref());
         let steps = self.steps(&raw.steps, &defaults, horizon);
+        self.clicked(raw, &steps);
         Some(Sequence {
             kind: Kind::Sequence,
             name: name?,
@@ -152,6 +154,7 @@ impl Reader<'_> {
             spread,
             last_call,
             reconcile: raw.reconcile.map_or(Reconcile::Enroll, reconcile),
+            track_links: raw.track_links,
             steps,
         })
     }

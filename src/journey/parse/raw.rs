@@ -31,6 +31,8 @@ pub(crate) struct RawSequence {
     /// What happens to somebody who followed while the server was down and is found later in the
     /// platform's list: `enroll` (default) as of the instant of the follow, or `record`.
     pub reconcile: Option<RawReconcile>,
+    /// Whether clicks on the links of its messages are counted; as the account says when left out.
+    pub track_links: Option<bool>,
     /// Hours of the day in which nothing is sent.
     pub quiet_hours: Option<RawQuietHours>,
     /// Zone of `at:` and of quiet hours, such as `Asia/Shanghai`; `account` (default) for the
@@ -239,9 +241,11 @@ impl JsonSchema for RawEvent {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let filter = generator.subschema_for::<Option<RawFilter>>();
         schemars::json_schema!({
-            "description": "`follow`, or with a filter: `{ follow: { scene: \"spring-*\" } }`.",
+            "description": "`follow`, or with a filter: `{ follow: { scene: \"spring-*\" } }`; of \
+                            `exit_on` also `clicked('step.link')`.",
             "anyOf": [
                 { "type": "string", "enum": EVENTS },
+                { "type": "string", "pattern": "^clicked\\('[^']+'\\)$" },
                 {
                     "type": "object",
                     "minProperties": 1,
@@ -297,6 +301,10 @@ pub(crate) struct RawNews {
     pub description: Option<At<String>>,
     /// The page it opens.
     pub url: At<String>,
+    /// Name of the link, for `clicked('step.name')`; its position, `1`, when left out.
+    pub link: Option<At<String>>,
+    /// `false` leaves the link alone where clicks are counted.
+    pub track: Option<bool>,
     /// A PNG or JPG of at most 1 MB: a path beside this file, or a URL.
     pub picture: Option<At<String>>,
 }

@@ -2,6 +2,7 @@
 
 use super::raw::{RawMessage, RawMsgMenu, RawNews, RawSay, RawVideo, language_like};
 use super::{AssetFacts, Reader};
+use crate::journey::link::check_address;
 use crate::journey::message::{
     Asset, MenuItem, Message, MiniProgramPage, MsgMenu, News, Say, TEXT_MAX, Video,
 };
@@ -275,15 +276,10 @@ impl Reader<'_> {
 
     pub(super) fn link(&mut self, at: &At<String>) -> Option<String> {
         self.template(at)?;
-        let fixed = at.value.split(['{', ' ']).next().unwrap_or("");
         let result = if at.value.len() > URL_MAX {
             Err(format!("has more than {URL_MAX} bytes"))
-        } else if !template::is_template(&at.value) && at.value.contains(char::is_whitespace) {
-            Err("has a space in it".to_owned())
         } else {
-            web_address(fixed)
-                .and_then(|()| whole_host(fixed, &at.value))
-                .map(|()| at.value.clone())
+            check_address(&at.value).map(|()| at.value.clone())
         };
         let fix = "write a link such as https://example.com/offer";
         self.problems.keep(at, result, fix)
@@ -335,7 +331,7 @@ impl Reader<'_> {
             let fix = "write a link such as https://example.com/a.png, or a path";
             let url =
                 self.problems
-                    .keep(at, web_address(written).map(|()| written.to_owned()), fix)?;
+                    .keep(at, check_address(written).map(|()| written.to_owned()), fix)?;
             return Some(Asset::Url { url });
         }
         let found = path_problem(written, allowed)
@@ -395,28 +391,4 @@ fn path_problem(path: &str, allowed: &Allowed) -> Option<String> {
         return Some(format!("cannot be {}", allowed.what));
     }
     None
-}
-
-fn web_address(text: &str) -> Result<(), String> {
-    let url = url::Url::parse(text).map_err(|_| "is no link".to_owned())?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("does not begin with https:// or http://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user name in it".to_owned());
-    }
-    match url.host_str() {
-        Some(host) if !host.is_empty() => Ok(()),
-        _ => Err("has no host".to_owned()),
-    }
-}
-
-/// A value in a link must not be able to go on with the host: the host ends before the first one.
-fn whole_host(fixed: &str, link: &str) -> Result<(), String> {
-    let rest = fixed.split_once("://").map_or("", |(_, rest)| rest);
-    if fixed.len() == link.len() || rest.contains(['/', '?', '#']) {
-        Ok(())
-    } else {
-        Err("has a value in its host".to_owned())
-    }
 }

@@ -51,7 +51,8 @@ impl Reader<'_> {
             let due = self.due(at, horizon, last);
             last = due.or(last);
             let when = step.when.as_ref().and_then(|when| self.condition(when));
-            let say = self.say(&step.say);
+            let mut say = self.say(&step.say);
+            let links = say.as_mut().map(|say| self.links(&step.say, say));
             let late = self.late(step.late.as_ref(), defaults.late);
             let expire_after = self.span_within(
                 step.expire_after.as_ref(),
@@ -73,6 +74,7 @@ impl Reader<'_> {
                     due,
                     when,
                     say,
+                    links: links.unwrap_or_default(),
                     late,
                     closed,
                     on_unknown: step.on_unknown.map_or(defaults.on_unknown, on_unknown),

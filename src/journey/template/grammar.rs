@@ -27,7 +27,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
+    pub(in crate::journey) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
         Self {
             at,
             message: message.into(),
@@ -35,11 +35,11 @@ impl Refusal {
         }
     }
 
-    pub(super) fn whole(source: &str, message: impl Into<String>) -> Self {
+    pub(in crate::journey) fn whole(source: &str, message: impl Into<String>) -> Self {
         Self::new(0..source.len(), message)
     }
 
-    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+    pub(in crate::journey) fn fix(mut self, fix: impl Into<String>) -> Self {
         self.fix = Some(fix.into());
         self
     }
@@ -65,6 +65,9 @@ const VARIABLES: [(&str, Kind); 9] = [
     ("step.id", Kind::Text),
     ("now", Kind::Moment),
 ];
+
+/// What tells whether a link was clicked.
+const CLICKED: &str = "clicked";
 
 const FILTERS: [&str; 6] = ["default", "upper", "lower", "trim", "truncate", "date"];
 
@@ -117,6 +120,9 @@ pub fn check(source: &str) -> Result<usize, Refusal> {
 }
 
 /// Checks a condition.
+///
+/// # Errors
+/// The first thing that is not allowed in it.
 pub(super) fn check_condition(source: &str) -> Result<(), Refusal> {
     if source.trim().is_empty() {
         return Err(Refusal::whole(source, "this condition is empty")
@@ -130,6 +136,44 @@ pub(super) fn check_condition(source: &str) -> Result<(), Refusal> {
     let mut words = Words::new(source, 0, None)?;
     words.condition(0)?;
     words.end()
+}
+
+/// What a condition that was checked asks by `clicked('…')`, each with its bytes.
+pub(super) fn clicked_in(source: &str) -> Result<Vec<(String, Range<usize>)>, Refusal> {
+    let mut words = Words::new(source, 0, None)?;
+    let mut clicked = Vec::new();
+    while let Some(word) = words.peek() {
+        words.next += 1;
+        if word == Word::Name(CLICKED) && words.take("(") {
+            let at = words.here();
+            if let Some(Word::Text(name)) = words.peek() {
+                // Without the quotes.
+                clicked.push((name.to_owned(), at.start + 1..at.end - 1));
+            }
+        }
+    }
+    Ok(clicked)
+}
+
+/// The one name of an event `clicked('…')`.
+///
+/// # Errors
+/// When it is anything else.
+pub(super) fn clicked_alone(source: &str) -> Result<String, Refusal> {
+    let shape = || {
+        Refusal::whole(source, "this names no link").fix("write it as `\"clicked('offer.buy')\"`")
+    };
+    let mut words = Words::new(source, 0, None).map_err(|_| shape())?;
+    let (Kind::Flag, _) = words.clicked().map_err(|_| shape())? else {
+        return Err(shape());
+    };
+    words.end().map_err(|_| shape())?;
+    let clicked = clicked_in(source)?;
+    clicked
+        .into_iter()
+        .next()
+        .map(|(name, _)| name)
+        .ok_or_else(shape)
 }
 
 fn short_enough(source: &str) -> Result<(), Refusal> {
@@ -261,6 +305,7 @@ impl Words<'_> {
                 self.next += 1;
                 (Kind::Flag, at)
             }
+            Word::Name(CLICKED) => self.clicked()?,
             Word::Name(_) => self.variable()?,
             Word::Number(_) | Word::Sign(_) => return Err(self.unexpected(word)),
         };
@@ -273,6 +318,27 @@ impl Words<'_> {
             kind = self.filter(kind)?;
         }
         Ok((kind, at))
+    }
+
+    /// `clicked('step.link')`, in conditions of sequences only: a message need not tell people what
+    /// they did.
+    fn clicked(&mut self) -> Result<(Kind, Range<usize>), Refusal> {
+        let mut at = self.here();
+        if self.in_tag {
+            let fix = "ask it in the step's `when`, or in `exit_on`";
+            return Err(Refusal::new(at, "`clicked` cannot stand in a message").fix(fix));
+        }
+        let opens = self.take(CLICKED) && self.take("(");
+        let named = matches!(self.peek(), Some(Word::Text(name)) if !name.is_empty());
+        if opens && named {
+            self.next += 1;
+            at.end = self.here().end;
+            if self.take(")") {
+                return Ok((Kind::Flag, at));
+            }
+        }
+        Err(Refusal::new(at, "`clicked` needs the name of a link")
+            .fix("write `clicked('offer.buy')`"))
     }
 
     fn variable(&mut self) -> Result<(Kind, Range<usize>), Refusal> {

@@ -2,7 +2,7 @@
 //!
 //! `{{ follower.scene | default("friend") }}` prints a variable; `{% if … %}` chooses. That is all:
 //! `grammar` refuses everything else with its position when the sequence is read, and minijinja
-//! runs what is left, in an environment that holds nothing but our six filters. Fuel bounds the
+//! runs what is left, in an environment that holds nothing but our six filters and `clicked`. Fuel bounds the
 //! work and a counting writer the output, since fuel alone bounds no memory.
 //!
 //! A printed value is data: braces in it are printed, not run. In links it is percent-encoded.
@@ -19,6 +19,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, Expression, UndefinedBehavior, Value};
@@ -89,6 +90,27 @@ impl Condition {
             source: source.into(),
             compiled: Arc::new(compiled),
         })
+    }
+
+    /// What a condition asks by `clicked('…')`, each name with its bytes.
+    ///
+    /// # Errors
+    /// When it is no condition.
+    pub fn clicked_in(source: &str) -> Result<Vec<(String, Range<usize>)>, Refusal> {
+        grammar::clicked_in(source)
+    }
+
+    /// The name in an event `clicked('…')`.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn clicked_alone(source: &str) -> Result<String, Refusal> {
+        grammar::clicked_alone(source)
+    }
+
+    /// Whether it asks what the follower clicked.
+    pub fn asks_for_clicks(&self) -> bool {
+        Self::clicked_in(&self.source).is_ok_and(|clicked| !clicked.is_empty())
     }
 
     /// The condition as it was written.
@@ -175,6 +197,18 @@ pub fn render(message: &Message, facts: &Facts) -> Result<Message, TemplateError
             ..page.clone()
         }),
     })
+}
+
+/// An address with everything filled in.
+///
+/// # Errors
+/// As `render`.
+pub fn link(source: &str, facts: &Facts) -> Result<String, TemplateError> {
+    let fill = Filler {
+        facts,
+        context: OnceCell::new(),
+    };
+    fill.link(source, "link")
 }
 
 /// Fills in the texts of one message.

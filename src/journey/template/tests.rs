@@ -18,6 +18,7 @@ fn facts() -> Facts {
         step_id: "hello".to_owned(),
         now: Timestamp(1_772_326_800_000),
         zone: jiff::tz::TimeZone::get("Asia/Shanghai").unwrap(),
+        clicked: vec!["offer".to_owned(), "offer.buy".to_owned()],
     }
 }
 
@@ -42,6 +43,30 @@ fn refused(source: &str, word: &str, message: &str) {
         matches!(fill(source), Err(TemplateError::Failed { .. })),
         "{source}"
     );
+}
+
+#[test]
+fn a_condition_knows_what_was_clicked() {
+    let holds = |source: &str| Condition::new(source).expect(source).holds(&facts());
+    assert_eq!(
+        holds("clicked('offer.buy') and not clicked('offer.help')"),
+        Ok(true)
+    );
+    assert_eq!(
+        holds("clicked('offer') or 'vip' in follower.tags"),
+        Ok(true)
+    );
+    assert_eq!(holds("clicked('hello')"), Ok(false));
+    for source in [
+        "clicked",
+        "clicked()",
+        "clicked('')",
+        "clicked(follower.scene)",
+        "clicked('a') == 'b'",
+    ] {
+        assert!(Condition::new(source).is_err(), "{source}");
+    }
+    assert!(check("{{ clicked_links }}").is_err());
 }
 
 #[test]

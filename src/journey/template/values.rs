@@ -28,6 +28,8 @@ pub struct Facts {
     pub now: Timestamp,
     /// Zone in which instants are printed.
     pub zone: TimeZone,
+    /// Links of this passage that were clicked: by step, name and position, as `clicked` names them.
+    pub clicked: Vec<String>,
 }
 
 impl Facts {
@@ -49,6 +51,8 @@ impl Facts {
             sequence => context! { name => self.sequence_name.as_str() },
             step => context! { id => self.step_id.as_str() },
             now => moment(self.now),
+            // The grammar lets nobody print it: for `clicked` alone.
+            clicked_links => self.clicked.clone(),
         }
     }
 }
@@ -86,6 +90,11 @@ pub(super) fn add_filters(environment: &mut Environment<'static>) {
         } else {
             text
         }
+    });
+    environment.add_function("clicked", |state: &State<'_, '_>, name: &str| {
+        let clicked = state.lookup("clicked_links");
+        let mut clicked = clicked.into_iter().flat_map(|all| all.try_iter()).flatten();
+        clicked.any(|one| one.as_str() == Some(name))
     });
     environment.add_filter("upper", |text: &str| text.to_uppercase());
     environment.add_filter("lower", |text: &str| text.to_lowercase());

@@ -46,6 +46,8 @@ pub(super) struct Words<'s> {
     end: usize,
     /// First byte behind the tag.
     pub(super) after: usize,
+    /// Whether they are of a message's tag and not of a condition.
+    pub(super) in_tag: bool,
 }
 
 impl<'s> Words<'s> {
@@ -56,6 +58,7 @@ impl<'s> Words<'s> {
             next: 0,
             end: source.len(),
             after: source.len(),
+            in_tag: tag.is_some(),
         };
         if source[..from].ends_with("{#") {
             return Err(

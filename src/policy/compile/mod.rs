@@ -139,6 +139,7 @@ pub fn compile(
         passive_reply: passive,
         rate: Rate::default(),
         erase_on_unfollow: true,
+        track_links: false,
         quota_reset: QuotaReset::default(),
         in_flight_max: 1,
     };
@@ -281,6 +282,7 @@ impl Trial<'_> {
                 index: 0,
                 grants,
                 consents,
+                clicks: &[],
                 catalog: self.catalog,
                 version: self.version,
                 step,

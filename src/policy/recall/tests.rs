@@ -81,6 +81,7 @@ impl World {
                 passive_reply: false,
                 rate: Rate::default(),
                 erase_on_unfollow: true,
+                track_links: false,
                 quota_reset: crate::policy::learned::QuotaReset::default(),
                 in_flight_max: 1,
             },

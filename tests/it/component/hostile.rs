@@ -33,6 +33,7 @@ async fn the_platforms_published_callback_is_taken_once() {
         sends: true,
         passive_reply: false,
         erase_on_unfollow: true,
+        track_links: false,
         rate: dripwheel::policy::limiter::Rate {
             per_second: None,
             per_minute: None,

@@ -330,6 +330,7 @@ pub fn account(key: &str, plan: &TownPlan) -> NewAccount {
             passive_reply: false,
             // These tests look people up by name in the rows.
             erase_on_unfollow: false,
+            track_links: false,
             rate: plan.rate,
             quota_reset: Default::default(),
             in_flight_max: plan.per_account_in_flight,

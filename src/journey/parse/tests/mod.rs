@@ -1,6 +1,7 @@
 //! Every class of mistake, with its line, its column and its fix.
 
 mod closed;
+mod links;
 mod messages;
 mod rules;
 
