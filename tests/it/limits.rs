@@ -113,11 +113,15 @@ async fn a_used_up_upload_waits_alone_until_the_reset() {
         own.interface("media/upload").await["rest"]["why"] == "day_used_up"
     })
     .await;
+    // The rest is known before the answer is settled, which is what counts the refusal.
+    let refused = json!({ "errcode": 45_009, "reaction": "interface_rested", "count": 1 });
+    own.pass_until("the refusal is counted", async || {
+        own.health().await["refusals"] == json!([refused])
+    })
+    .await;
     let health = own.health().await;
     assert_eq!(health["standing"], "sending", "{health}");
     assert_eq!(health["rest"], Value::Null);
-    let refused = json!({ "errcode": 45_009, "reaction": "interface_rested", "count": 1 });
-    assert_eq!(health["refusals"], json!([refused]));
     own.pass_until("it is asked about the refusal", async || {
         asked_about(&own, UPLOAD) > 0
     })
