@@ -56,10 +56,24 @@ pub(super) struct BroadcastArgs {
     json: bool,
 }
 
+/// What a file for `create` can hold; the API's description has every key.
+const EXAMPLE: &str = "\
+A file:
+  title: Year-end sale
+  accounts: [main]
+  audience: { tag: vip, active_within: 48h }   # everybody when left out
+  say: { text: \"Only tonight: https://example.com/sale\" }
+  spread: 2h                                   # or per_second: 50
+  start_at: 2026-12-31T10:00:00Z               # or cron: \"0 9 * * MON\" with timezone: Asia/Shanghai
+
+Then `start` it, unless it starts by itself. Every key: POST /api/v1/broadcasts at /docs.";
+
 #[derive(Debug, Subcommand)]
 enum Order {
     /// Makes a broadcast from a YAML file with the keys of the API's request.
+    #[command(after_help = EXAMPLE)]
     Create {
+        /// The YAML file.
         file: PathBuf,
         /// A CSV of openids, one in each line: the audience.
         #[arg(long)]
@@ -263,6 +277,9 @@ async fn dry_run(server: &Server, id: i64, json: bool) -> Result<()> {
         ("in their language", &all.languages),
         ("would not, or not now", &all.others),
     ] {
+        if sums.is_empty() {
+            continue;
+        }
         lines.push(heading.to_owned());
         for (name, count) in sums {
             let name = if name.is_empty() { "not known" } else { name };
