@@ -105,14 +105,15 @@ async fn a_used_up_upload_waits_alone_until_the_reset() {
         own.platform.count(UPLOAD) == 1
     })
     .await;
-    own.follow("bob", "text").await;
-    own.follow("cat", "picture").await;
-    own.pass_until("the text is sent", async || own.sent_to("bob") == 1)
-        .await;
     own.pass_until("the upload rests", async || {
         own.interface("media/upload").await["rest"]["why"] == "day_used_up"
     })
     .await;
+    // Before that is known another picture may well be tried.
+    own.follow("bob", "text").await;
+    own.follow("cat", "picture").await;
+    own.pass_until("the text is sent", async || own.sent_to("bob") == 1)
+        .await;
     // The rest is known before the answer is settled, which is what counts the refusal.
     let refused = json!({ "errcode": 45_009, "reaction": "interface_rested", "count": 1 });
     own.pass_until("the refusal is counted", async || {
