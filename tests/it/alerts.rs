@@ -12,6 +12,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::own_platform::{Own, SEND};
+use crate::support::database::number;
+use crate::support::eventually;
 use crate::wechat_client::platform::{Asked, Say, ScriptedPlatform};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -168,6 +170,12 @@ async fn an_alert_is_given_up_after_a_day() {
     assert!(tested.status().is_success());
     own.pass_until("it is tried", async || !told.types(&own).is_empty())
         .await;
+    // A day that passes while it is being tried would make this try the last one.
+    eventually("that it failed is written", async || {
+        let sql = "SELECT count(*) FROM alert_outbox WHERE tries > 0";
+        number(own.app().store().read(), sql).await == 1
+    })
+    .await;
     own.clock.advance(Duration::from_secs(86_400));
     own.pass_until("it is tried once more", async || {
         told.types(&own).len() == 2
