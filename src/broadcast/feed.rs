@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::broadcast::pace::{Share, Speed};
+use crate::broadcast::pace::{self, Share, Speed};
 use crate::broadcast::{Key, freeze};
 use crate::clock::{Clock, Timestamp};
 use crate::journey::sequence::Kind;
@@ -146,11 +146,14 @@ impl Feeder {
             Some(mass) => call_of(mass, sending, waiting),
             None => self.speed.window(account.rate, now).saturating_sub(due),
         };
-        let allowed = self.allowed(broadcast, part, now).await?;
-        // A call cannot be cut: it comes when the pace has let all of it come.
-        let room = match (allowed, together) {
-            (Some(allowed), Some(mass)) if allowed < mass.chunk_least => 0,
-            (Some(allowed), _) => room.min(allowed),
+        let room = match (self.pace_of(broadcast, part).await?, together) {
+            (Some(per_second), Some(mass)) => {
+                // A call cannot be cut: it comes when the pace has let all of it come.
+                let call = pace::gathered(room, waiting, mass.chunk_least, per_second);
+                let allowed = self.speed.allows(per_second, call, now);
+                if allowed >= call { call } else { 0 }
+            }
+            (Some(per_second), None) => room.min(self.speed.allows(per_second, 1, now)),
             (None, _) => room,
         };
         let due_at = together.map(|_| now.plus(TOGETHER_IN));
@@ -163,13 +166,8 @@ impl Feeder {
         }))
     }
 
-    /// How many the broadcast's own pace lets come now; `None` for any number.
-    async fn allowed(
-        &mut self,
-        broadcast: &Broadcast,
-        part: &Part,
-        now: Timestamp,
-    ) -> Result<Option<usize>, Error> {
+    /// How many a second the broadcast's own pace lets come; `None` for any number.
+    async fn pace_of(&self, broadcast: &Broadcast, part: &Part) -> Result<Option<f64>, Error> {
         let pace = broadcast.pace;
         if pace.per_second.is_none() && pace.spread.is_none() {
             return Ok(None);
@@ -179,7 +177,7 @@ impl Feeder {
             part: part.total,
             whole: parts.iter().map(|one| one.total).sum(),
         };
-        Ok(self.speed.allows(pace, share, now))
+        Ok(pace::per_second(pace, share))
     }
 
     /// Counts chunks anew, and writes down what has changed. Says how many messages are due, and

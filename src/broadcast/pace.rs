@@ -18,6 +18,10 @@ const UNLIMITED: (usize, usize) = (500, 4_000);
 /// What a pause may save up: more would be a burst.
 const SAVED: Duration = Duration::from_secs(1);
 
+/// A call that brings a message to many gathers those of so long a time: platforms allow few such calls
+/// a day.
+const GATHERED: Duration = Duration::from_secs(900);
+
 /// Over how long the rate is measured.
 const MEASURED: Duration = Duration::from_secs(30);
 
@@ -71,28 +75,43 @@ impl Speed {
         usize::try_from(wanted).unwrap_or(most).clamp(least, most)
     }
 
-    /// How many recipients may come now, of a part with this share of the broadcast's recipients.
-    /// `None` for any number.
-    pub(super) fn allows(&mut self, pace: Pace, part: Share, now: Timestamp) -> Option<usize> {
-        let spread = pace
-            .spread
-            .map(|span| part.of_part() / span.as_secs_f64().max(0.001));
-        let capped = pace.per_second.map(|most| f64::from(most) * part.share());
-        let per_second = match (spread, capped) {
-            (Some(spread), Some(capped)) => spread.min(capped),
-            (one, other) => one.or(other)?,
-        };
+    /// How many recipients may come now, at so many a second, if up to `at_once` come together.
+    pub(super) fn allows(&mut self, per_second: f64, at_once: usize, now: Timestamp) -> usize {
         let passed = now.since(self.saved_at).as_secs_f64();
         self.saved_at = now;
-        let most = (per_second * SAVED.as_secs_f64()).max(1.0);
+        let most = (per_second * SAVED.as_secs_f64()).max(count(at_once.max(1)));
         self.saved = (self.saved + per_second * passed).min(most);
-        Some(whole(self.saved))
+        whole(self.saved)
     }
 
     /// So many came.
     pub(super) fn took(&mut self, recipients: usize) {
         self.saved = (self.saved - count(recipients)).max(0.0);
     }
+}
+
+/// How many recipients a second a pace lets come, of a part with this share of the broadcast's
+/// recipients. `None` for any number.
+pub(super) fn per_second(pace: Pace, part: Share) -> Option<f64> {
+    let spread = pace
+        .spread
+        .map(|span| part.of_part() / span.as_secs_f64().max(0.001));
+    let capped = pace.per_second.map(|most| f64::from(most) * part.share());
+    match (spread, capped) {
+        (Some(spread), Some(capped)) => Some(spread.min(capped)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The size of the next call to many, at so many recipients a second: at most `call`, at least
+/// `least`, and never so that fewer than that stay behind.
+pub(super) fn gathered(call: usize, waiting: i64, least: usize, per_second: f64) -> usize {
+    let worth = whole(per_second * GATHERED.as_secs_f64()).max(least);
+    let behind = usize::try_from(waiting).unwrap_or(0).saturating_sub(worth);
+    if call <= worth || behind < least {
+        return call;
+    }
+    worth
 }
 
 /// A part's recipients, and those of its whole broadcast.
@@ -143,12 +162,10 @@ mod tests {
         ) {
             let start = Timestamp(1_000_000);
             let (mut speed, mut now) = (Speed::new(start), start);
-            let pace = Pace { per_second: Some(per_second), spread: None };
-            let all = Share { part: 10, whole: 10 };
             let mut came = 0;
             for pause in pauses {
                 now = now.plus(Duration::from_millis(pause));
-                let allowed = speed.allows(pace, all, now).expect("has a pace");
+                let allowed = speed.allows(f64::from(per_second), 1, now);
                 speed.took(allowed);
                 came += allowed;
                 let most = f64::from(per_second) * now.since(start).as_secs_f64();
@@ -170,12 +187,31 @@ mod tests {
         };
         let mut came = 0;
         for second in 1..=3_601 {
-            let allowed = speed.allows(pace, part, Timestamp(second * 1_000));
-            let allowed = allowed.expect("has a pace");
+            let pace = per_second(pace, part).expect("has a pace");
+            let allowed = speed.allows(pace, 1, Timestamp(second * 1_000));
             speed.took(allowed);
             came += allowed;
         }
         assert!((7_195..=7_205).contains(&came), "{came}");
+    }
+
+    #[test]
+    fn a_slow_pace_gathers_calls_that_leave_nobody_alone() {
+        let (mut speed, mut waiting, mut calls) = (Speed::new(Timestamp(0)), 5_000_i64, Vec::new());
+        for second in 1..=3_700 {
+            let call = usize::try_from(waiting).unwrap().min(10_000);
+            let next = gathered(call, waiting, 2, 2.0);
+            let now = Timestamp(second * 1_000);
+            if next > 0 && speed.allows(2.0, next, now) >= next {
+                speed.took(next);
+                waiting -= i64::try_from(next).unwrap();
+                calls.push(next);
+            }
+        }
+        assert_eq!(calls, [1_800, 1_800, 1_400]);
+        assert_eq!(gathered(451, 451, 2, 0.5), 451);
+        assert_eq!(gathered(452, 452, 2, 0.5), 450);
+        assert_eq!(gathered(0, 0, 2, 0.5), 0);
     }
 
     #[test]
