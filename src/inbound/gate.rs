@@ -34,10 +34,6 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long reading what one account missed may take.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
 
-/// How far ahead of our clock a platform's may be before its instants are not believed, in
-/// milliseconds.
-const AHEAD_MAX_MS: i64 = 300_000;
-
 /// One account's way in.
 #[derive(Debug)]
 pub struct Gatehouse {
@@ -143,12 +139,9 @@ pub(super) async fn store(
     arrivals: Vec<Arrival>,
     deadline: Instant,
 ) -> Result<(), TryAgain> {
-    let now = doors.clock.now();
-    for mut arrival in arrivals {
-        // Nothing happens after it was told. The digest keeps the platform's own word.
-        if arrival.created_at.0 > now.0.saturating_add(AHEAD_MAX_MS) {
-            arrival.created_at = now;
-        }
+    for arrival in arrivals {
+        // Its instant stays the platform's own, by which it is known when it comes again; one that is too
+        // far ahead of our clock is not believed later on (`journey::receive`).
         doors
             .take_in(id, account, arrival, Offer::Nothing, deadline)
             .await?;
