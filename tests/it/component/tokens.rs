@@ -63,6 +63,8 @@ async fn a_lost_refresh_token_is_recovered_and_a_dead_one_asks_for_a_person() {
     assert_eq!(server.count(kept).await, 1);
     // The platform's list settles what a refusal only hints at.
     eventually("the other is let go", async || {
+        // Who meets a token that is being fetched for somebody else asks again later.
+        server.pass(Duration::from_secs(1));
         let standing = server.standing(TWO).await;
         standing.pause_reason.contains("lists it no more")
     })
